@@ -1,0 +1,648 @@
+//! A relay: audiences glued to requesters, one pair a channel.
+//!
+//! ```text
+//!   first requester ─► ask upstream (pending) ─► granted upstream ─► granted below
+//!   last one gone ─► 250 ms (none where it was a relay's own last) ─► leave upstream
+//! ```
+//! Promises: "granted" is said only when the node above said so; no more requests
+//! go upstream than came in while S never answered; a path through ourselves is a
+//! loop and is left. Is not I/O: it orders sockets ([`Order`]) and says what to
+//! send. Timers: 250 ms before the last leave, draining every 200 ms for 10 s.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use flexcast_wire::{
+    Body, Channel, Control, NodeId, Nonce, Path, Reason, Request, Trailer, Verdict, Want,
+};
+
+use crate::audience::{Audience, Taken};
+use crate::gate::{Counters, Gate};
+use crate::time::ms;
+use crate::{
+    ChannelState, ChannelSummary, DuplicateWindow, Entropy, Fan, Fresh, NodeSettings, Outbox,
+    Requester, RequesterSettings, Time,
+};
+
+const LINGER: Duration = ms(250);
+const DRAIN_TELL: Duration = ms(200);
+const DRAIN_LIMIT: Duration = ms(10_000);
+const RETRY: Duration = ms(5_000);
+
+/// What the relay wants done with sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Open a requesting socket for this channel.
+    Open(Channel),
+    /// Close it.
+    Close(Channel),
+}
+
+/// What a relay tells its operator.
+#[derive(Clone, Debug)]
+pub struct RelayReport {
+    /// The relay's node id.
+    pub node: NodeId,
+    /// Whether it is draining.
+    pub draining: bool,
+    /// Entries in all audiences.
+    pub entries: u64,
+    /// What was counted.
+    pub counters: Counters,
+    /// The channels.
+    pub channels: Vec<ChannelSummary>,
+}
+
+#[derive(Debug)]
+struct RelayChannel {
+    audience: Audience,
+    requester: Requester,
+    window: DuplicateWindow,
+    state: ChannelState,
+    since: Time,
+    /// When the empty audience is left upstream.
+    empty_until: Option<Time>,
+    /// A loop was found; ask again then.
+    retry: Option<Time>,
+    duplicates: u64,
+    foreign: u64,
+    armed: Time,
+}
+
+/// The relay of one node.
+#[derive(Debug)]
+pub struct Relay {
+    gate: Gate,
+    asking: RequesterSettings,
+    fp: u16,
+    channels: HashMap<Channel, RelayChannel>,
+    per_sender: HashMap<IpAddr, usize>,
+    timers: BinaryHeap<Reverse<(Time, Channel)>>,
+    orders: VecDeque<Order>,
+    draining: Option<(Time, Time)>,
+}
+
+impl Relay {
+    /// A relay without channels; `fp` is the port of requests.
+    #[must_use]
+    pub fn new(
+        now: Time,
+        fp: u16,
+        settings: NodeSettings,
+        asking: RequesterSettings,
+        entropy: Entropy,
+    ) -> Relay {
+        Relay {
+            gate: Gate::new(now, settings, entropy),
+            asking,
+            fp,
+            channels: HashMap::new(),
+            per_sender: HashMap::new(),
+            timers: BinaryHeap::new(),
+            orders: VecDeque::new(),
+            draining: None,
+        }
+    }
+
+    /// The relay's node id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.gate.node
+    }
+
+    /// What was counted.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.gate.counters
+    }
+
+    /// The next order for sockets.
+    pub fn next_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// The nonce of a channel's requesting socket.
+    #[must_use]
+    pub fn nonce(&self, channel: &Channel) -> Option<Nonce> {
+        self.channels.get(channel).map(|c| c.requester.nonce())
+    }
+
+    /// How many channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Takes a control datagram that was captured, or came to an address of ours:
+    /// from `from`, addressed to `asked`. `own_address` is where `from` can reach
+    /// us directly.
+    pub fn on_control(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        asked: IpAddr,
+        own_address: Option<IpAddr>,
+        control: &Control<'_>,
+        out: &mut Outbox,
+    ) {
+        self.gate.counters.received += 1;
+        let header = &control.header;
+        let Body::Request(request) = &control.body else {
+            self.gate.counters.strange += 1;
+            return;
+        };
+        let known = self
+            .channels
+            .get(&header.channel)
+            .is_some_and(|c| c.audience.knows(header.nonce));
+        let farewell = matches!(request.want, Want::Leave { .. } | Want::Until(_));
+        if farewell && known {
+            if request.parent.is_some() && request.parent != self.gate.node {
+                self.gate.counters.strange += 1;
+                return;
+            }
+        } else {
+            if asked != header.channel.sender && !known {
+                self.gate.counters.strange += 1;
+                return;
+            }
+            if !self.gate.is_valid(now, from, header, &request.cookies) {
+                self.gate.challenge(now, from, asked, header, out);
+                return;
+            }
+            if farewell {
+                self.gate.counters.strange += 1;
+                return;
+            }
+        }
+        self.admit(now, from, asked, own_address, control, request, out);
+    }
+
+    #[allow(clippy::too_many_arguments)] // one datagram's facts, all needed
+    fn admit(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        asked: IpAddr,
+        own_address: Option<IpAddr>,
+        control: &Control<'_>,
+        request: &Request,
+        out: &mut Outbox,
+    ) {
+        let header = &control.header;
+        let gate = &mut self.gate;
+        let siblings = self.per_sender.get(&header.channel.sender).copied();
+        let exists = self.channels.contains_key(&header.channel);
+        let refusal = if request.hop_budget <= 1 && !exists {
+            gate.counters.refused_loop += 1;
+            Some(Reason::TooDeep)
+        } else if !exists
+            && (self.channels.len() >= gate.settings.channels
+                || siblings.unwrap_or(0) >= gate.settings.channels_per_sender
+                || self.draining.is_some())
+        {
+            gate.counters.refused_full += 1;
+            Some(Reason::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            let state = unknown(gate.node);
+            let nobody = Audience::new(0);
+            let mut voice = gate.voice(now, header.channel, state, out);
+            nobody.refuse(&mut voice, from, asked, header, reason);
+            return;
+        }
+        if !exists {
+            self.start(now, header.channel);
+        }
+        let gate = &mut self.gate;
+        let Some(channel) = self.channels.get_mut(&header.channel) else {
+            return;
+        };
+        let room = channel.audience.knows(header.nonce) || gate.has_room(from);
+        let mut voice = gate.voice(now, header.channel, channel.state, out);
+        if room {
+            let taken =
+                channel
+                    .audience
+                    .take(&mut voice, from, asked, own_address, header, request);
+            match taken {
+                Taken::Entered => gate.charge(from.ip()),
+                Taken::Full => gate.counters.refused_full += 1,
+                Taken::Left { none_below: true } if channel.audience.is_empty() => {
+                    channel.empty_until = Some(now);
+                }
+                _ => {}
+            }
+            gate.settle(&mut channel.audience);
+        } else {
+            let audience = &channel.audience;
+            audience.refuse(&mut voice, from, asked, header, Reason::Full);
+            gate.counters.refused_full += 1;
+        }
+        channel.requester.allow(now);
+        self.tend(now, header.channel, out);
+    }
+
+    /// Starts a channel: nobody in it yet, and upstream to be asked.
+    fn start(&mut self, now: Time, channel: Channel) {
+        let requester = self.requester(now, channel);
+        let state = unknown(self.gate.node);
+        *self.per_sender.entry(channel.sender).or_insert(0) += 1;
+        self.channels.insert(
+            channel,
+            RelayChannel {
+                audience: Audience::new(self.gate.settings.requesters),
+                requester,
+                window: DuplicateWindow::new(),
+                state,
+                since: now,
+                empty_until: None,
+                retry: None,
+                duplicates: 0,
+                foreign: 0,
+                armed: Time::NEVER,
+            },
+        );
+        self.orders.push_back(Order::Open(channel));
+    }
+
+    fn requester(&mut self, now: Time, channel: Channel) -> Requester {
+        let nonce = Nonce(self.gate.entropy.nonzero());
+        let ask = SocketAddr::new(channel.sender, self.fp);
+        let own = self.gate.node;
+        let mut requester = Requester::new(now, channel, nonce, own, ask, self.asking.clone());
+        requester.limit();
+        requester
+    }
+
+    /// Takes a control datagram that came to a channel's requesting socket.
+    pub fn on_answer(
+        &mut self,
+        now: Time,
+        channel: Channel,
+        control: &Control<'_>,
+        out: &mut Outbox,
+    ) {
+        self.gate.counters.received += 1;
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let header = &control.header;
+        match &control.body {
+            Body::Challenge(c) => state.requester.on_challenge(now, header, c.cookie, out),
+            Body::Status(s) => state.requester.on_status(now, header, s, out),
+            _ => self.gate.counters.strange += 1,
+        }
+        self.tend(now, channel, out);
+    }
+
+    /// Whether a stream datagram from upstream is to be passed on: under the
+    /// channel's token, and not seen before.
+    pub fn on_stream(&mut self, channel: &Channel, trailer: &Trailer) -> bool {
+        let Some(state) = self.channels.get_mut(channel) else {
+            return false;
+        };
+        if state.requester.token().map(|t| t.0) != Some(trailer.token) {
+            state.foreign += 1;
+            return false;
+        }
+        match state.window.note(trailer.sequence) {
+            Fresh::New => true,
+            Fresh::Duplicate | Fresh::TooOld => {
+                state.duplicates += 1;
+                false
+            }
+        }
+    }
+
+    /// Who gets a channel's stream.
+    #[must_use]
+    pub fn fan(&self, channel: &Channel) -> Option<&Fan> {
+        self.channels.get(channel).map(|c| c.audience.fan())
+    }
+
+    /// Takes note of datagrams that were sent to the fan.
+    pub fn carried_on(
+        &mut self,
+        now: Time,
+        channel: &Channel,
+        sequences: &[flexcast_wire::Sequence],
+        bytes_each: &[usize],
+    ) {
+        if let Some(state) = self.channels.get_mut(channel) {
+            state.audience.carried_on(now, sequences, bytes_each);
+            if !state.audience.fan().moving().is_empty() {
+                self.arm(*channel);
+            }
+        }
+    }
+
+    /// An ICMP error quoted our stream from `sender` to `to`: ask it for a sign of
+    /// life.
+    pub fn on_unreachable(&mut self, now: Time, sender: IpAddr, to: SocketAddr) {
+        let mut touched = Vec::new();
+        for (channel, state) in &mut self.channels {
+            if channel.sender == sender && state.audience.doubt(now, to) {
+                touched.push(*channel);
+            }
+        }
+        for channel in touched {
+            self.arm(channel);
+        }
+    }
+
+    /// Brings a channel's state in line with what its requester knows.
+    fn tend(&mut self, now: Time, channel: Channel, out: &mut Outbox) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        while state.requester.next_event().is_some() {}
+        let next = derive(self.gate.node, &state.requester, state.retry.is_some());
+        let next = match next {
+            Ok(next) => next,
+            Err(Looped) => {
+                log_loop(&mut self.gate);
+                state.retry = Some(now + RETRY);
+                state.requester.leave(now, false);
+                ChannelState {
+                    verdict: Verdict::RefusedPassing,
+                    reason: Reason::Loop,
+                    ..state.state
+                }
+            }
+        };
+        let next = ChannelState {
+            verdict: if self.draining.is_some() {
+                Verdict::Draining
+            } else {
+                next.verdict
+            },
+            ..next
+        };
+        let told = (next.verdict, next.reason, next.token, next.app_port);
+        let before = (
+            state.state.verdict,
+            state.state.reason,
+            state.state.token,
+            state.state.app_port,
+        );
+        if next.token != state.state.token && next.token.is_some() {
+            state.window = DuplicateWindow::new();
+            state.audience.new_incarnation();
+        }
+        state.state = next;
+        if told != before {
+            state.audience.tell_all(now);
+        }
+        self.tend_membership(now, channel, out);
+        self.arm(channel);
+    }
+
+    /// Tells upstream how many are below; leaves when nobody is.
+    fn tend_membership(&mut self, now: Time, channel: Channel, out: &mut Outbox) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        if state.audience.is_empty() {
+            let due = *state.empty_until.get_or_insert(now + LINGER);
+            if due <= now && !state.requester.is_leaving() {
+                state.requester.leave(now, true);
+                state.requester.poll(now, out);
+            }
+            return;
+        }
+        state.empty_until = None;
+        if state.retry.is_none() {
+            state.requester.stay(now);
+        }
+        let below = u32::try_from(state.audience.receivers_below()).unwrap_or(u32::MAX);
+        let hops = state.audience.hop_budget().saturating_sub(1);
+        state.requester.set_below(below, hops);
+        let lost = state.window.lost();
+        state.requester.report(state.window.received(), Some(lost));
+    }
+
+    fn arm(&mut self, channel: Channel) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let next = state.next_time();
+        if next < state.armed {
+            state.armed = next;
+            self.timers.push(Reverse((next, channel)));
+        }
+    }
+
+    /// When [`Relay::poll`] next has something to do.
+    #[must_use]
+    pub fn next_time(&self) -> Time {
+        let drain = self.draining.map_or(Time::NEVER, |(_, next)| next);
+        let timer = self.timers.peek().map_or(Time::NEVER, |t| t.0 .0);
+        drain.min(timer)
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Time, out: &mut Outbox) {
+        self.poll_drain(now);
+        while let Some(&Reverse((at, channel))) = self.timers.peek() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(state) = self.channels.get_mut(&channel) else {
+                continue;
+            };
+            if state.armed != at {
+                continue;
+            }
+            state.armed = Time::NEVER;
+            self.attend(now, channel, out);
+        }
+    }
+
+    fn attend(&mut self, now: Time, channel: Channel, out: &mut Outbox) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        if state.audience.next_event() <= now {
+            let mut voice = self.gate.voice(now, channel, state.state, out);
+            state.audience.poll(&mut voice);
+            self.gate.settle(&mut state.audience);
+        }
+        if state.requester.next_time() <= now {
+            state.requester.poll(now, out);
+        }
+        if state.requester.is_gone() {
+            let again = state.retry.is_some() && !state.audience.is_empty();
+            if !again {
+                self.stop(channel);
+                return;
+            }
+            if state.retry.is_some_and(|at| at <= now) {
+                state.retry = None;
+                self.orders.push_back(Order::Close(channel));
+                let requester = self.requester(now, channel);
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.requester = requester;
+                }
+                self.orders.push_back(Order::Open(channel));
+            }
+        }
+        self.tend(now, channel, out);
+    }
+
+    fn stop(&mut self, channel: Channel) {
+        self.channels.remove(&channel);
+        self.orders.push_back(Order::Close(channel));
+        if let Some(n) = self.per_sender.get_mut(&channel.sender) {
+            *n -= 1;
+            if *n == 0 {
+                self.per_sender.remove(&channel.sender);
+            }
+        }
+    }
+
+    /// The loop stood still for seconds: everything known of upstream is stale.
+    pub fn woke(&mut self, now: Time) {
+        let channels: Vec<Channel> = self.channels.keys().copied().collect();
+        for channel in channels {
+            if let Some(state) = self.channels.get_mut(&channel) {
+                if !state.requester.is_leaving() {
+                    state.requester.start_over(now);
+                }
+            }
+            self.arm(channel);
+        }
+    }
+
+    /// Begins to drain: everybody is told every 200 ms and served until it left,
+    /// at most 10 s.
+    pub fn drain(&mut self, now: Time) {
+        if self.draining.is_none() {
+            self.draining = Some((now + DRAIN_LIMIT, now));
+        }
+    }
+
+    /// Whether draining is over.
+    #[must_use]
+    pub fn is_drained(&self, now: Time) -> bool {
+        self.draining
+            .is_some_and(|(limit, _)| self.channels.is_empty() || now >= limit)
+    }
+
+    fn poll_drain(&mut self, now: Time) {
+        let Some((_, next)) = &mut self.draining else {
+            return;
+        };
+        if *next > now {
+            return;
+        }
+        *next = now + DRAIN_TELL;
+        let channels: Vec<Channel> = self.channels.keys().copied().collect();
+        for channel in channels {
+            if let Some(state) = self.channels.get_mut(&channel) {
+                state.state.verdict = Verdict::Draining;
+                state.audience.remind_all(now);
+            }
+            self.arm(channel);
+        }
+    }
+
+    /// What there is, for people.
+    #[must_use]
+    pub fn report(&self, now: Time) -> RelayReport {
+        let channels = self.channels.iter();
+        RelayReport {
+            node: self.gate.node,
+            draining: self.draining.is_some(),
+            entries: self.gate.entries(),
+            counters: self.gate.counters.clone(),
+            channels: channels
+                .map(|(channel, c)| c.summary(now, *channel))
+                .collect(),
+        }
+    }
+}
+
+impl RelayChannel {
+    fn next_time(&self) -> Time {
+        let mut at = self.audience.next_event();
+        if self.requester.is_gone() {
+            at = at.min(self.retry.unwrap_or(Time(0)));
+        } else {
+            at = at.min(self.requester.next_time());
+        }
+        match self.empty_until {
+            Some(due) if !self.requester.is_leaving() => at.min(due),
+            _ => at,
+        }
+    }
+
+    fn summary(&self, now: Time, channel: Channel) -> ChannelSummary {
+        let (datagrams, bytes, highest) = self.audience.carried();
+        ChannelSummary {
+            channel,
+            state: self.state,
+            upstream: Some(self.requester.asked()),
+            requesters: self.audience.summaries(now),
+            receivers_below: self.audience.receivers_below(),
+            datagrams,
+            bytes,
+            lost: self.window.lost(),
+            duplicates: self.duplicates,
+            highest,
+            age: now.since(self.since),
+        }
+    }
+}
+
+struct Looped;
+
+/// What the children are told, given what upstream said.
+fn derive(node: NodeId, requester: &Requester, looped: bool) -> Result<ChannelState, Looped> {
+    let mut state = unknown(node);
+    state.token = requester.token();
+    state.app_port = requester.app_port();
+    if looped {
+        state.verdict = Verdict::RefusedPassing;
+        state.reason = Reason::Loop;
+        return Ok(state);
+    }
+    if let Some((verdict, reason)) = requester.verdict() {
+        if requester.parent().is_some() || verdict != Verdict::Granted {
+            state.verdict = verdict;
+            state.reason = reason;
+        }
+    }
+    if let Some(parent) = requester.parent() {
+        if parent.path.contains(node) {
+            return Err(Looped);
+        }
+        match parent.path.with(node) {
+            Some(path) => state.path = path,
+            None => {
+                state.verdict = Verdict::RefusedPassing;
+                state.reason = Reason::TooDeep;
+            }
+        }
+    }
+    Ok(state)
+}
+
+fn unknown(node: NodeId) -> ChannelState {
+    ChannelState {
+        verdict: Verdict::Pending,
+        reason: Reason::None,
+        token: None,
+        app_port: 0,
+        ask: false,
+        path: Path::EMPTY.with(node).unwrap_or(Path::EMPTY),
+    }
+}
+
+fn log_loop(gate: &mut Gate) {
+    gate.counters.refused_loop += 1;
+}

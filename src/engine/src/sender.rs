@@ -1,0 +1,354 @@
+//! A sender: channels of this host, their audiences, tokens and sequences.
+//!
+//! ```text
+//!   (unknown) ──request──► pending ──open──► granted ──end──► ended ──open──► granted
+//!   pending and idle for 10 minutes: forgotten
+//! ```
+//! Promises: requests for channels that nobody opened yet are kept as pending and
+//! granted with the opening. Is not the fan-out: the runtime sends to
+//! [`Sender::fan`] and reports by [`Sender::carried_on`].
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use flexcast_wire::{
+    Body, Channel, ChannelId, Control, Kind, NodeId, Path, Reason, Request, Sequence, StreamToken,
+    Trailer, Verdict, Want,
+};
+
+use crate::audience::{Audience, EntryRecord, Taken};
+use crate::gate::{Counters, Gate};
+use crate::time::ms;
+use crate::{ChannelState, ChannelSummary, Entropy, Fan, NodeSettings, Outbox, Time};
+
+const FORGOTTEN: Duration = ms(600_000);
+
+#[derive(Debug)]
+struct SenderChannel {
+    channel: Channel,
+    state: ChannelState,
+    audience: Audience,
+    next: Sequence,
+    since: Time,
+    busy: Time,
+}
+
+/// The sending half of a node: channels by id.
+#[derive(Debug)]
+pub struct Sender {
+    gate: Gate,
+    channels: HashMap<ChannelId, SenderChannel>,
+}
+
+impl Sender {
+    /// A sender without channels.
+    #[must_use]
+    pub fn new(now: Time, settings: NodeSettings, entropy: Entropy) -> Sender {
+        Sender {
+            gate: Gate::new(now, settings, entropy),
+            channels: HashMap::new(),
+        }
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.gate.node
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.gate.counters
+    }
+
+    /// The gate's counters, to count malformed datagrams.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.gate.counters
+    }
+
+    fn fresh(gate: &Gate, channel: Channel, now: Time) -> SenderChannel {
+        SenderChannel {
+            channel,
+            state: ChannelState {
+                verdict: Verdict::Pending,
+                reason: Reason::None,
+                token: None,
+                app_port: 0,
+                ask: false,
+                path: Path::EMPTY.with(gate.node).unwrap_or(Path::EMPTY),
+            },
+            audience: Audience::new(gate.settings.requesters),
+            next: Sequence(0),
+            since: now,
+            busy: now,
+        }
+    }
+
+    /// Opens a channel: pending requesters are granted at once. Opening an open
+    /// channel changes nothing but the port. Returns the stream token.
+    pub fn open(&mut self, now: Time, channel: Channel, app_port: u16) -> StreamToken {
+        let gate = &mut self.gate;
+        let entry = self
+            .channels
+            .entry(channel.id)
+            .or_insert_with(|| Self::fresh(gate, channel, now));
+        entry.channel = channel;
+        entry.state.app_port = app_port;
+        entry.busy = now;
+        if let (Verdict::Granted, Some(token)) = (entry.state.verdict, entry.state.token) {
+            return token;
+        }
+        let token = StreamToken(gate.entropy.nonzero());
+        entry.state.token = Some(token);
+        entry.state.verdict = Verdict::Granted;
+        entry.next = Sequence(u32::try_from(gate.entropy.any() & 0xFFFF_FFFF).unwrap_or(0));
+        entry.audience.new_incarnation();
+        entry.audience.tell_all(now);
+        token
+    }
+
+    /// Whether the channel is open.
+    #[must_use]
+    pub fn is_open(&self, id: ChannelId) -> bool {
+        self.channels
+            .get(&id)
+            .is_some_and(|c| c.state.verdict == Verdict::Granted)
+    }
+
+    /// The trailer of the next datagram of an open channel.
+    pub fn stamp(&mut self, now: Time, id: ChannelId, kind: Kind) -> Option<Trailer> {
+        let channel = self.channels.get_mut(&id)?;
+        let token = channel.state.token?;
+        let sequence = channel.next;
+        channel.next = sequence.next();
+        channel.busy = now;
+        Some(Trailer {
+            token: token.0,
+            sequence,
+            kind,
+        })
+    }
+
+    /// Who gets the channel's stream.
+    #[must_use]
+    pub fn fan(&self, id: ChannelId) -> Option<&Fan> {
+        self.channels.get(&id).map(|c| c.audience.fan())
+    }
+
+    /// Takes note of datagrams that were sent to the fan.
+    pub fn carried_on(
+        &mut self,
+        now: Time,
+        id: ChannelId,
+        sequences: &[Sequence],
+        bytes_each: &[usize],
+    ) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.audience.carried_on(now, sequences, bytes_each);
+        }
+    }
+
+    /// Receivers at and below the audience of a channel.
+    #[must_use]
+    pub fn receivers(&self, id: ChannelId) -> u64 {
+        self.channels
+            .get(&id)
+            .map_or(0, |c| c.audience.receivers_below())
+    }
+
+    /// Ends a channel's stream: everybody is told; requesters stay and wait.
+    pub fn end(&mut self, now: Time, id: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.state.verdict = Verdict::Ended;
+            channel.audience.tell_all(now);
+        }
+    }
+
+    /// Takes a control datagram that came to `asked`:FP from `from`.
+    pub fn on_control(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        asked: IpAddr,
+        control: &Control<'_>,
+        out: &mut Outbox,
+    ) {
+        self.gate.counters.received += 1;
+        let header = &control.header;
+        let Body::Request(request) = &control.body else {
+            self.gate.counters.strange += 1;
+            return;
+        };
+        let known = self
+            .channels
+            .get(&header.channel.id)
+            .is_some_and(|c| c.audience.knows(header.nonce));
+        let farewell = matches!(request.want, Want::Leave { .. } | Want::Until(_));
+        if !(farewell && known) {
+            if !self.gate.is_valid(now, from, header, &request.cookies) {
+                self.gate.challenge(now, from, asked, header, out);
+                return;
+            }
+            if farewell {
+                self.gate.counters.strange += 1;
+                return;
+            }
+        } else if request.parent.is_some() && request.parent != self.gate.node {
+            self.gate.counters.strange += 1;
+            return;
+        }
+        self.admit(now, from, asked, control, request, out);
+    }
+
+    fn admit(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        asked: IpAddr,
+        control: &Control<'_>,
+        request: &Request,
+        out: &mut Outbox,
+    ) {
+        let header = &control.header;
+        let gate = &mut self.gate;
+        if !self.channels.contains_key(&header.channel.id) {
+            if self.channels.len() >= gate.settings.channels {
+                gate.counters.refused_full += 1;
+                let idle = Self::fresh(gate, header.channel, now);
+                let mut voice = gate.voice(now, header.channel, idle.state, out);
+                idle.audience
+                    .refuse(&mut voice, from, asked, header, Reason::Full);
+                return;
+            }
+            let fresh = Self::fresh(gate, header.channel, now);
+            self.channels.insert(header.channel.id, fresh);
+        }
+        let Some(channel) = self.channels.get_mut(&header.channel.id) else {
+            return;
+        };
+        let room = channel.audience.knows(header.nonce) || gate.has_room(from);
+        let mut voice = gate.voice(now, header.channel, channel.state, out);
+        if !room {
+            let audience = &channel.audience;
+            audience.refuse(&mut voice, from, asked, header, Reason::Full);
+            gate.counters.refused_full += 1;
+            return;
+        }
+        let own = Some(asked);
+        let taken = channel
+            .audience
+            .take(&mut voice, from, asked, own, header, request);
+        match taken {
+            Taken::Entered => {
+                channel.busy = now;
+                gate.charge(from.ip());
+            }
+            Taken::Full => gate.counters.refused_full += 1,
+            _ => {}
+        }
+        gate.settle(&mut channel.audience);
+    }
+
+    /// An ICMP error quoted our stream to `to`: ask it for a sign of life.
+    pub fn on_unreachable(&mut self, now: Time, to: SocketAddr) {
+        for channel in self.channels.values_mut() {
+            channel.audience.doubt(now, to);
+        }
+    }
+
+    /// The entries of a channel that is not open here, for the process that opens
+    /// it; the channel is forgotten here.
+    pub fn hand_out(&mut self, id: ChannelId) -> Vec<EntryRecord> {
+        let Some(mut channel) = self.channels.remove(&id) else {
+            return Vec::new();
+        };
+        let records = channel.audience.records();
+        channel.audience.clear();
+        self.gate.settle(&mut channel.audience);
+        records
+    }
+
+    /// Enters requesters that another process of this user validated.
+    pub fn hand_in(
+        &mut self,
+        now: Time,
+        channel: Channel,
+        records: &[EntryRecord],
+        out: &mut Outbox,
+    ) {
+        let gate = &mut self.gate;
+        let place = self
+            .channels
+            .entry(channel.id)
+            .or_insert_with(|| Self::fresh(gate, channel, now));
+        for record in records {
+            if !gate.has_room(record.address) {
+                gate.counters.refused_full += 1;
+                continue;
+            }
+            let mut voice = gate.voice(now, channel, place.state, out);
+            if place.audience.adopt(&mut voice, record) {
+                gate.charge(record.address.ip());
+            }
+        }
+        gate.settle(&mut place.audience);
+    }
+
+    /// When [`Sender::poll`] next has something to do.
+    #[must_use]
+    pub fn next_time(&self) -> Time {
+        self.channels
+            .values()
+            .map(|c| {
+                let idle = c.state.verdict != Verdict::Granted && c.audience.is_empty();
+                let forgotten = if idle {
+                    c.busy + FORGOTTEN
+                } else {
+                    Time::NEVER
+                };
+                c.audience.next_event().min(forgotten)
+            })
+            .min()
+            .unwrap_or(Time::NEVER)
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Time, out: &mut Outbox) {
+        let gate = &mut self.gate;
+        self.channels.retain(|_, channel| {
+            if channel.audience.next_event() <= now {
+                let mut voice = gate.voice(now, channel.channel, channel.state, out);
+                channel.audience.poll(&mut voice);
+                gate.settle(&mut channel.audience);
+            }
+            let idle = channel.state.verdict != Verdict::Granted && channel.audience.is_empty();
+            !(idle && channel.busy + FORGOTTEN <= now)
+        });
+    }
+
+    /// The channels, for people.
+    #[must_use]
+    pub fn summaries(&self, now: Time) -> Vec<ChannelSummary> {
+        let channels = self.channels.values();
+        channels
+            .map(|c| {
+                let (datagrams, bytes, highest) = c.audience.carried();
+                ChannelSummary {
+                    channel: c.channel,
+                    state: c.state,
+                    upstream: None,
+                    requesters: c.audience.summaries(now),
+                    receivers_below: c.audience.receivers_below(),
+                    datagrams,
+                    bytes,
+                    lost: 0,
+                    duplicates: 0,
+                    highest,
+                    age: now.since(c.since),
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! Nodes that a requester gives up: `until J` or a leave, direct, until they say
+//! *left*. Every 50 ms six times, then every 200 ms for 5 s.
+//! Is not the choice of whom to give up (`requester`).
+
+use std::net::IpAddr;
+
+use flexcast_wire::{NodeId, Sequence, Want};
+
+use crate::time::ms;
+use crate::Time;
+
+/// A node that is being given up.
+#[derive(Clone, Debug)]
+pub(crate) struct Former {
+    pub(crate) node: NodeId,
+    pub(crate) address: Option<IpAddr>,
+    /// J, where the stream is to end there; none: at once.
+    pub(crate) until: Option<Sequence>,
+    pub(crate) next: Time,
+    sent: u32,
+    give_up: Time,
+}
+
+impl Former {
+    pub(crate) fn new(
+        now: Time,
+        node: NodeId,
+        address: Option<IpAddr>,
+        until: Option<Sequence>,
+    ) -> Former {
+        Former {
+            node,
+            address,
+            until,
+            next: now,
+            sent: 0,
+            give_up: now + ms(5_300),
+        }
+    }
+
+    /// What to say to it.
+    pub(crate) fn want(&self) -> Want {
+        match self.until {
+            Some(at) => Want::Until(at),
+            None => Want::Leave { none_below: false },
+        }
+    }
+
+    /// After one message went out.
+    pub(crate) fn sent(&mut self, now: Time) {
+        self.sent += 1;
+        self.next = now + if self.sent < 6 { ms(50) } else { ms(200) };
+    }
+
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        now >= self.give_up
+    }
+}
