@@ -337,7 +337,7 @@ impl Requester {
                     return;
                 }
                 parent.hear(now, header, status);
-                self.from_parent(now, header, status, out);
+                self.hear_parent(now, header, status, out);
                 return;
             }
         }
@@ -346,14 +346,14 @@ impl Requester {
         }
         match &self.parent {
             Some(parent) if !self.lost_parent && !parent.is_silent(now) => {
-                self.from_another(now, header, status, out);
+                self.hear_another(now, header, status, out);
             }
             _ => self.adopt(now, Parent::new(now, header, status), header, status, out),
         }
     }
 
     /// The parent spoke.
-    fn from_parent(&mut self, now: Time, header: &Header, status: &Status, out: &mut Outbox) {
+    fn hear_parent(&mut self, now: Time, header: &Header, status: &Status, out: &mut Outbox) {
         self.lost_parent = false;
         if status.verdict == Verdict::Left {
             self.parent = None;
@@ -455,7 +455,7 @@ impl Requester {
     }
 
     /// Another node answered while the parent lives.
-    fn from_another(&mut self, now: Time, header: &Header, status: &Status, out: &mut Outbox) {
+    fn hear_another(&mut self, now: Time, header: &Header, status: &Status, out: &mut Outbox) {
         let recent = header.answered.ahead_of(self.sequence) > -16;
         let usable = matches!(status.verdict, Verdict::Granted | Verdict::Pending);
         let known = self

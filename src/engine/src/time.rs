@@ -21,7 +21,7 @@ impl Time {
     /// Milliseconds since the origin, wrapping: where own sequences start.
     #[must_use]
     pub fn wrapping_ms(self) -> u32 {
-        u32::try_from(self.0 / 1000 & 0xFFFF_FFFF).unwrap_or(0)
+        u32::try_from((self.0 / 1000) & 0xFFFF_FFFF).unwrap_or(0)
     }
 }
 
