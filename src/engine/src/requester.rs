@@ -66,6 +66,8 @@ pub struct Requester {
     ask: SocketAddr,
     settings: RequesterSettings,
     sequence: Sequence,
+    /// The last request that was not direct: who answers it stands on the path.
+    on_path: Sequence,
     cookies: [CookieStamp; 2],
     challenges: u8,
     parent: Option<Parent>,
@@ -114,6 +116,7 @@ impl Requester {
             ask,
             settings,
             sequence: Sequence(now.wrapping_ms()),
+            on_path: Sequence(now.wrapping_ms()),
             cookies: [CookieStamp::default(); 2],
             challenges: 0,
             parent: None,
@@ -348,6 +351,15 @@ impl Requester {
             Some(parent) if !self.lost_parent && !parent.is_silent(now) => {
                 self.hear_another(now, header, status, out);
             }
+            Some(_) if self.is_granted() && status.verdict == Verdict::Pending => {
+                // The silent parent may feed us still: nobody is given up for a
+                // node that has nothing to give yet.
+                if self.awaiting.is_some_and(|a| header.answered.reaches(a)) {
+                    self.awaiting = None;
+                    self.attempt = 0;
+                    self.next_request = now + self.pause(now, Verdict::Pending);
+                }
+            }
             _ => self.adopt(now, Parent::new(now, header, status), header, status, out),
         }
     }
@@ -360,9 +372,9 @@ impl Requester {
             self.next_request = now;
             return;
         }
-        let answers_us = header.answered.ahead_of(self.sequence) > -16;
         if let Some(candidate) = &self.candidate {
-            let back = answers_us && header.answered.newer_than(candidate.answered);
+            let back =
+                header.answered == self.on_path && header.answered.newer_than(candidate.answered);
             if back && candidate.turn.is_none() && status.verdict != Verdict::Draining {
                 let node = candidate.node.clone();
                 self.candidate = None;
@@ -742,6 +754,7 @@ impl Requester {
         let parent = self.parent().map_or(NodeId::NONE, |p| p.node);
         self.last_sent = now;
         self.write(want, parent, None, out);
+        self.on_path = self.sequence;
     }
 
     fn write(

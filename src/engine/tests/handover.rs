@@ -1,0 +1,118 @@
+//! The exact handover: 0 lost and 0 twice at any pace when a relay starts in a
+//! live path or drains; with 20 % loss of control 0 lost.
+
+mod sim;
+
+use flexcast_engine::Time;
+use sim::{Host, Net, Role, MS, S};
+
+const PACES: [(u32, u64); 6] = [
+    (1, 2_000 * MS),
+    (1, 333 * MS),
+    (1, 10 * MS),
+    (1, 500),
+    (1, 200),
+    (200, 1_000 * MS),
+];
+
+/// sender – router – router – 3 receivers, streaming.
+fn line(seed: u64, pace: (u32, u64)) -> (Net, [Host; 2], Vec<Host>) {
+    let mut net = Net::new(seed);
+    let a = net.add(Role::Router, Some(0));
+    let b = net.add(Role::Router, Some(a));
+    let leaves: Vec<Host> = (0..3).map(|_| net.add_receiver(b)).collect();
+    net.open();
+    net.run(2 * S);
+    net.stream(pace.0, pace.1, 300 * S);
+    net.run(10 * S);
+    (net, [a, b], leaves)
+}
+
+fn lost_and_twice(net: &Net, leaves: &[Host]) -> (usize, usize) {
+    let last = net.sent.len().saturating_sub(400);
+    let mut sums = (0, 0);
+    for &leaf in leaves {
+        let r = net.receiver(leaf);
+        sums.0 += net.sent[..last]
+            .iter()
+            .filter(|k| !r.got.contains_key(k))
+            .count();
+        sums.1 += r.twice();
+    }
+    sums
+}
+
+fn parents(net: &mut Net, leaves: &[Host], at: Host) -> usize {
+    let now = Time(net.now);
+    let node = net.relay(at).report(now).node;
+    let mut n = 0;
+    for &leaf in leaves {
+        let parent = net.receiver(leaf).requester.parent().map(|p| p.node);
+        n += usize::from(parent == Some(node));
+    }
+    n
+}
+
+#[test]
+fn a_relay_that_starts_in_a_live_path_loses_nothing() {
+    for (n, pace) in PACES.into_iter().enumerate() {
+        let (mut net, [a, _], leaves) = line(10 + n as u64, pace);
+        let relay = net.new_relay();
+        net.replace(a, relay);
+        net.run(20 * S);
+        assert_eq!(parents(&mut net, &leaves, a), 3, "pace {pace:?}");
+        assert_eq!(lost_and_twice(&net, &leaves), (0, 0), "pace {pace:?}");
+        net.links.clear();
+        net.run(4 * S);
+        let sent = net.links[&(0, a)].0;
+        let expected = u64::from(pace.0) * (4 * S / pace.1);
+        assert!(
+            sent <= expected + u64::from(pace.0),
+            "{sent} of {expected} at {pace:?}"
+        );
+    }
+}
+
+#[test]
+fn a_relay_that_drains_loses_nothing() {
+    for (n, pace) in PACES.into_iter().enumerate() {
+        let (mut net, [a, b], leaves) = line(20 + n as u64, pace);
+        let relay = net.new_relay();
+        net.replace(a, relay);
+        net.run(20 * S);
+        let relay = net.new_relay();
+        net.replace(b, relay);
+        net.run(20 * S);
+        assert_eq!(parents(&mut net, &leaves, b), 3, "pace {pace:?}");
+        let now = Time(net.now);
+        net.relay(b).drain(now);
+        net.rearm(b);
+        net.run(9 * S);
+        assert_eq!(parents(&mut net, &leaves, a), 3, "pace {pace:?}");
+        let now = Time(net.now);
+        assert!(net.relay(b).is_drained(now), "pace {pace:?}");
+        net.replace(b, Role::Router);
+        net.run(5 * S);
+        assert_eq!(lost_and_twice(&net, &leaves), (0, 0), "pace {pace:?}");
+    }
+}
+
+#[test]
+fn twenty_percent_loss_of_control_loses_no_data_in_a_handover() {
+    for (n, pace) in PACES.into_iter().enumerate() {
+        let (mut net, [a, b], leaves) = line(30 + n as u64, pace);
+        net.control_loss = 20;
+        let relay = net.new_relay();
+        net.replace(a, relay);
+        net.run(25 * S);
+        let relay = net.new_relay();
+        net.replace(b, relay);
+        net.run(25 * S);
+        let (lost, twice) = lost_and_twice(&net, &leaves);
+        println!(
+            "pace {pace:?}: {lost} lost, {twice} twice of {}",
+            net.sent.len() * 3
+        );
+        assert_eq!(lost, 0, "pace {pace:?}");
+    }
+}
