@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# All tests of the repository, in one command: formatting, lints, unit, property
+# and doc tests, the aarch64 check, then every topic of shim-tests/.
+#
+# Promises: ends with the line "N passed, N failed" (", N skipped" with the reasons
+# above it) and exits non-zero when anything failed. Installs the Debian packages
+# that it needs when it is root, and names them otherwise. Is not a benchmark.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0 failed=0 skipped=0
+reasons=()
+
+# step NAME COMMAND...: one thing that passes or fails.
+step() {
+    local name=$1 log
+    shift
+    log=$(mktemp)
+    if "$@" >"$log" 2>&1; then
+        passed=$((passed + 1))
+        printf 'ok      %s\n' "$name"
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %s\n' "$name"
+        tail -n 60 "$log" | sed 's/^/        /'
+    fi
+    rm -f "$log"
+}
+
+# skip NAME REASON: one thing that cannot run here.
+skip() {
+    skipped=$((skipped + 1))
+    reasons+=("$1: $2")
+}
+
+# cargo_tests: every Rust test counts by itself.
+cargo_tests() {
+    local log status
+    log=$(mktemp)
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --workspace --no-fail-fast --color never >"$log" 2>&1
+        status=$?
+        count "$log" 's/.*tests\? run: \([0-9]*\) passed.*/\1/p' \
+            's/.*tests\? run:.* \([0-9]*\) failed.*/\1/p'
+    else
+        cargo test --workspace --no-fail-fast --lib --bins --tests >"$log" 2>&1
+        status=$?
+        count "$log" 's/^test result: .* \([0-9]*\) passed;.*/\1/p' \
+            's/^test result: .* \([0-9]*\) failed;.*/\1/p'
+    fi
+    if [ "$status" -ne 0 ]; then
+        [ "$counted_failures" -gt 0 ] || failed=$((failed + 1))
+        grep -vE '^ *(PASS|Compiling|Downloaded)' "$log" | tail -n 80 | sed 's/^/        /'
+    fi
+    rm -f "$log"
+}
+
+# count LOG PASSED FAILED: adds up what the sed expressions find.
+count() {
+    local n
+    counted_failures=0
+    for n in $(sed -n "$2" "$1"); do passed=$((passed + n)); done
+    for n in $(sed -n "$3" "$1"); do
+        failed=$((failed + n))
+        counted_failures=$((counted_failures + n))
+    done
+}
+
+if [ -x scripts/install-tools.sh ]; then
+    scripts/install-tools.sh || printf 'some tools are missing: see above\n'
+fi
+
+step "formatting" cargo fmt --all --check
+step "lints" cargo clippy --workspace --all-targets -- -D warnings
+cargo_tests
+step "doc tests" cargo test --workspace --doc
+target=aarch64-unknown-linux-gnu
+if rustup target list --installed 2>/dev/null | grep -q "$target" ||
+    rustup target add "$target" >/dev/null 2>&1; then
+    step "check for $target" cargo check --workspace --target "$target"
+else
+    skip "check for $target" "the target is not installed: rustup target add $target"
+fi
+
+topics=()
+for script in shim-tests/*.sh; do
+    [ -e "$script" ] && [ "$script" != shim-tests/lib.sh ] && topics+=("$script")
+done
+if [ ${#topics[@]} -gt 0 ]; then
+    step "release build" cargo build --release --workspace
+    for script in "${topics[@]}"; do
+        step "$script" timeout 120 bash "$script"
+    done
+fi
+
+for reason in "${reasons[@]}"; do
+    printf 'skipped %s\n' "$reason"
+done
+if [ "$skipped" -gt 0 ]; then
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+else
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+fi
+[ "$failed" -eq 0 ]
