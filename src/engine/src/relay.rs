@@ -135,14 +135,14 @@ impl Relay {
     }
 
     /// Takes a control datagram that was captured, or came to an address of ours:
-    /// from `from`, addressed to `asked`. `own_address` is where `from` can reach
-    /// us directly.
+    /// from `from`, addressed to `asked`. `own_address` says where a requester can
+    /// reach us directly; it is asked only for new entries.
     pub fn on_control(
         &mut self,
         now: Time,
         from: SocketAddr,
         asked: IpAddr,
-        own_address: Option<IpAddr>,
+        own_address: &mut dyn FnMut(IpAddr) -> Option<IpAddr>,
         control: &Control<'_>,
         out: &mut Outbox,
     ) {
@@ -185,7 +185,7 @@ impl Relay {
         now: Time,
         from: SocketAddr,
         asked: IpAddr,
-        own_address: Option<IpAddr>,
+        own_address: &mut dyn FnMut(IpAddr) -> Option<IpAddr>,
         control: &Control<'_>,
         request: &Request,
         out: &mut Outbox,
@@ -221,7 +221,13 @@ impl Relay {
         let Some(channel) = self.channels.get_mut(&header.channel) else {
             return;
         };
-        let room = channel.audience.knows(header.nonce) || gate.has_room(from);
+        let known = channel.audience.knows(header.nonce);
+        let room = known || gate.has_room(from);
+        let own_address = if known || !room {
+            None
+        } else {
+            own_address(from.ip())
+        };
         let mut voice = gate.voice(now, header.channel, channel.state, out);
         if room {
             let taken =
@@ -340,12 +346,11 @@ impl Relay {
         }
     }
 
-    /// An ICMP error quoted our stream from `sender` to `to`: ask it for a sign of
-    /// life.
-    pub fn on_unreachable(&mut self, now: Time, sender: IpAddr, to: SocketAddr) {
+    /// An ICMP error quoted our stream to `to`: ask it for a sign of life.
+    pub fn on_unreachable(&mut self, now: Time, to: SocketAddr) {
         let mut touched = Vec::new();
         for (channel, state) in &mut self.channels {
-            if channel.sender == sender && state.audience.doubt(now, to) {
+            if state.audience.doubt(now, to) {
                 touched.push(*channel);
             }
         }

@@ -463,14 +463,14 @@ impl Net {
         let Ok(control) = Control::parse(bytes) else {
             return;
         };
-        let own = Some(self.addresses[at]);
+        let own = self.addresses[at];
         match &mut self.hosts[at] {
             Role::Sender(s) => s.on_control(now, from, to.ip(), &control, &mut out),
             Role::Relay(r) => {
                 if let Some(channel) = self.relay_ports.get(&(at, to.port())) {
                     r.on_answer(now, *channel, &control, &mut out);
                 } else {
-                    r.on_control(now, from, to.ip(), own, &control, &mut out);
+                    r.on_control(now, from, to.ip(), &mut |_| Some(own), &control, &mut out);
                 }
             }
             Role::Receiver(r) => match &control.body {
