@@ -17,7 +17,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod channel_text;
+mod collision;
+mod config;
 mod duration;
+mod explain;
 mod fault;
 mod join;
 mod map;
@@ -26,8 +30,13 @@ mod parse;
 mod push;
 mod range;
 mod rule;
+mod settings;
 mod unicast;
 
+pub use channel_text::{ChannelText, ChannelTextError, OwnChannel};
+pub use collision::{collisions, Collision};
+pub use config::{ConfigError, ConfigFault};
+pub use explain::Explanation;
 pub use fault::{Fault, RuleError};
 pub use join::Join;
 pub use map::{Map, Match};
@@ -35,4 +44,5 @@ pub use parse::Resolve;
 pub use push::Push;
 pub use range::{Family, Ports, Range};
 pub use rule::{EmptyPolicy, Role, Rule, Senders};
+pub use settings::{Log, LogLevel, ReceivePath, Settings, SettingsError};
 pub use unicast::{Call, Serve, Wait};
