@@ -1,2 +1,101 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! The program `flexcast`: unmodified programs, one stream to many receivers.
+//!
+//! Promises: messages name the value and the remedy; exit codes as in
+//! `failure`. Is not the work itself: each subcommand hands it to a library.
+#![forbid(unsafe_code)]
+// A command's answer goes to standard output, its complaints to standard error.
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
+mod executable;
+mod explain;
+mod failure;
+mod map_options;
+mod preload;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use failure::Failure;
+
+/// Carry one stream to many receivers over plain unicast networks.
+///
+/// Programs that know nothing of it push to, or join, multicast groups as ever;
+/// a map of rules says which addresses are carried and who sends them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flexcast",
+    version,
+    after_long_help = "\
+Examples:
+  # 10.0.0.5 is the sender of all groups 239.1.x.x; the same map on every host
+  flexcast run --map 239.1.0.0/16=10.0.0.5 -- ffmpeg -re -i in.ts -c copy -f mpegts udp://239.1.1.4:5000
+  flexcast run --map 239.1.0.0/16=10.0.0.5 -- ffplay udp://239.1.1.4:5000
+
+  # what becomes of an address on this host
+  flexcast map --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000
+
+Exit codes:
+  0    success
+  1    what was asked for failed
+  2    it was asked for wrongly: an option, a rule, a variable
+  126  the program to run cannot be run under Flexcast
+  127  the program to run was not found
+  `run` otherwise ends as the program that it runs."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Map(explain::Explain),
+    Completions(Completions),
+}
+
+/// Print completions for a shell.
+///
+/// Example: flexcast completions bash > /etc/bash_completion.d/flexcast
+#[derive(Debug, clap::Args)]
+struct Completions {
+    /// The shell.
+    shell: clap_complete::Shell,
+}
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with code 2; --help and --version with 0.
+    let done = match Arguments::parse().command {
+        Command::Run(run) => run.execute(),
+        Command::Map(map) => map.execute(),
+        Command::Completions(completions) => completions.execute(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("flexcast: {failure}");
+            failure.code()
+        }
+    }
+}
+
+impl Completions {
+    fn execute(self) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "flexcast", &mut text);
+        std::io::Write::write_all(&mut std::io::stdout(), &text)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -60,9 +60,6 @@ pub enum Fault {
     /// No number, or more than the family has bits.
     #[error("is no prefix length: expected 0 to {0}")]
     PrefixLength(u8),
-    /// Bits set beyond the prefix length.
-    #[error("has bits set beyond its length: expected the first address of the prefix")]
-    HostBits,
     /// Nothing but groups that a prefix never covers.
     #[error(
         "covers nothing: a prefix never covers 224.0.0.0/24, ff01::/16 or ff02::/16; \

@@ -141,7 +141,7 @@ fn range_and_ports<'t>(
     let (prefix, ports) = after.split(':');
     let written = piece.upto(prefix.at + prefix.text.len() - piece.at);
     let range = match prefix.text.strip_prefix('/') {
-        Some(_) => read_prefix(address, written, prefix.from(1))?,
+        Some(_) => read_prefix(address, prefix.from(1))?,
         None if prefix.text.is_empty() => Range::of_address(address),
         None => return Err(prefix.wrong(Fault::Excess)),
     };
@@ -173,7 +173,7 @@ fn bare_address<'t>(
     named(address, None, resolve, &[]).map(|address| (address, after))
 }
 
-fn read_prefix(address: IpAddr, whole: Piece<'_>, length: Piece<'_>) -> Result<Range, RuleError> {
+fn read_prefix(address: IpAddr, length: Piece<'_>) -> Result<Range, RuleError> {
     let bits = match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
@@ -184,10 +184,7 @@ fn read_prefix(address: IpAddr, whole: Piece<'_>, length: Piece<'_>) -> Result<R
         // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
         written = written.checked_sub(96).ok_or_else(wrong)?;
     }
-    match Range::of_prefix(address, written).ok_or_else(wrong)? {
-        Ok(range) => Ok(range),
-        Err(meant) => Err(whole.wrong_near(Fault::HostBits, Some(meant.to_string()))),
-    }
+    Range::of_prefix(address, written).ok_or_else(wrong)
 }
 
 fn read_ports(piece: Piece<'_>) -> Result<Ports, RuleError> {

@@ -47,7 +47,8 @@ impl fmt::Display for Family {
     }
 }
 
-/// An address or a prefix; never with bits set beyond its length.
+/// An address or a prefix. Bits beyond a prefix's length do not count, and are
+/// not printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Range {
     network: IpAddr,
@@ -65,21 +66,13 @@ impl Range {
         }
     }
 
-    /// The prefix `network`/`length`; the network that was meant where bits are
-    /// set beyond the length. None where the length exceeds the family's bits.
-    pub(crate) fn of_prefix(network: IpAddr, length: u8) -> Option<Result<Range, Range>> {
-        let network = canonical(network);
-        if length > Family::of(network).bits() {
-            return None;
-        }
-        let range = Range {
-            network: masked(network, length),
+    /// The prefix of `length` bits that `address` is in. None where the length
+    /// exceeds the family's bits.
+    pub(crate) fn of_prefix(address: IpAddr, length: u8) -> Option<Range> {
+        let address = canonical(address);
+        (length <= Family::of(address).bits()).then(|| Range {
+            network: masked(address, length),
             length,
-        };
-        Some(if range.network == network {
-            Ok(range)
-        } else {
-            Err(range)
         })
     }
 
@@ -260,9 +253,7 @@ mod tests {
     use super::*;
 
     fn prefix(network: &str, length: u8) -> Range {
-        Range::of_prefix(network.parse().unwrap(), length)
-            .unwrap()
-            .unwrap()
+        Range::of_prefix(network.parse().unwrap(), length).unwrap()
     }
 
     fn covers(range: Range, address: &str) -> bool {
@@ -277,7 +268,7 @@ mod tests {
         assert!(!covers(range, "239.2.0.0"));
         assert!(!covers(range, "::239.1.0.0"));
         assert!(covers(prefix("0.0.0.0", 0), "255.1.2.3"));
-        assert!(covers(prefix("ff3e::8000:0", 96), "ff3e::ffff:1"));
+        assert!(covers(prefix("ff3e::8000:0", 96), "ff3e::7fff:1"));
         assert!(!covers(prefix("::", 0), "::ffff:10.0.0.1"));
     }
 

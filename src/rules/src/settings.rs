@@ -19,7 +19,7 @@ use crate::nearest::nearest;
 use crate::parse::plain_number;
 
 /// The variables that settings are read from.
-pub(crate) const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 9] = [
     "FLEXCAST_MAP",
     "FLEXCAST_CONFIG",
     "FLEXCAST_SELF",
@@ -184,6 +184,42 @@ impl Settings {
         self.path = self.path.or(file.path);
         self.check()?;
         Ok(self)
+    }
+
+    /// The rules of `earlier` before those that are here.
+    #[must_use]
+    pub fn after(mut self, mut earlier: Map) -> Settings {
+        earlier.append(self.map);
+        self.map = earlier;
+        self
+    }
+
+    /// Everything that was given, as variables that read back as these settings
+    /// (of a configuration file, what it said). A variable of ours that is not
+    /// among them should be absent.
+    #[must_use]
+    pub fn to_variables(&self) -> Vec<(&'static str, String)> {
+        let written = |d: Duration| Written(d).to_string();
+        let own = self.own.as_ref().map(|own| {
+            let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+            own.join("+")
+        });
+        [
+            ("FLEXCAST_MAP", Some(self.map.to_string())),
+            ("FLEXCAST_SELF", own),
+            ("FLEXCAST_PORT", self.port.map(|port| port.to_string())),
+            ("FLEXCAST_REFRESH", self.refresh.map(written)),
+            ("FLEXCAST_HEARTBEAT", self.heartbeat.map(written)),
+            ("FLEXCAST_HOLD", self.hold.map(written)),
+            ("FLEXCAST_LOG", self.log.as_ref().map(ToString::to_string)),
+            (
+                "FLEXCAST_PATH",
+                self.path.map(|path| path.name().to_owned()),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
     }
 
     /// The rules.
@@ -361,7 +397,7 @@ fn read_between(
         .ok_or_else(|| refused(name, value, expected))
 }
 
-pub(crate) fn refused(name: &str, value: &str, expected: &'static str) -> SettingsError {
+fn refused(name: &str, value: &str, expected: &'static str) -> SettingsError {
     refused_near(name, value, expected, [])
 }
 
@@ -400,6 +436,27 @@ impl LogLevel {
             LogLevel::Info => "info",
             LogLevel::Debug => "debug",
             LogLevel::Trace => "trace",
+        }
+    }
+}
+
+impl ReceivePath {
+    /// The path's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReceivePath::Kernel => "kernel",
+            ReceivePath::User => "user",
+        }
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.level.name())?;
+        match &self.file {
+            Some(file) => write!(f, ",{}", file.display()),
+            None => Ok(()),
         }
     }
 }

@@ -1,0 +1,68 @@
+//! Why the program ends without success, and with which exit code.
+//!
+//! Promises: 1 what was asked for failed; 2 it was asked for wrongly; 126 and
+//! 127, as a shell: the program to run cannot be run, or is not there.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use flexcast_rules::{RuleError, SettingsError};
+
+use crate::executable::ExecutableError;
+
+/// The end of a command that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A rule on the command line.
+    #[error("--map {text:?}: {error}")]
+    Rule { text: String, error: RuleError },
+    /// A rule in the environment.
+    #[error("FLEXCAST_MAP: {0}")]
+    MapVariable(RuleError),
+    /// Variables and the configuration file.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    /// Nothing to do for `run`.
+    #[error(
+        "no rule given: say what is carried, such as --map 239.1.0.0/16=10.0.0.5 \
+         (group range = sender), in FLEXCAST_MAP or in a file (--config)"
+    )]
+    NoRule,
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    /// libflexcast_preload.so is nowhere.
+    #[error("{0}")]
+    Preload(#[from] crate::preload::PreloadError),
+    /// The program cannot be run under Flexcast.
+    #[error("{0}")]
+    Executable(#[from] ExecutableError),
+    /// The kernel refused to run it.
+    #[error("cannot run {path}: {error}", path = path.display())]
+    Exec {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    /// What was to be printed went nowhere.
+    #[error("cannot write the answer: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Rule { .. }
+            | Failure::MapVariable(_)
+            | Failure::Settings(_)
+            | Failure::NoRule => 2,
+            Failure::Read { .. } | Failure::Preload(_) | Failure::Write(_) => 1,
+            Failure::Executable(ExecutableError::NotFound { .. }) => 127,
+            Failure::Exec { error, .. } if error.kind() == std::io::ErrorKind::NotFound => 127,
+            Failure::Executable(_) | Failure::Exec { .. } => 126,
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! `flexcast run … -- program`: an unmodified program under the library.
+//!
+//! Promises: everything is checked before the program starts (rules, names,
+//! library, program); then this process becomes the program, so signals and
+//! exit status are its own. Is not the library.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use flexcast_rules::collisions;
+
+use crate::executable;
+use crate::failure::Failure;
+use crate::map_options::MapOptions;
+use crate::preload;
+
+/// Run an unmodified program whose mapped addresses Flexcast carries.
+///
+/// What no rule matches behaves as without Flexcast. One map serves all hosts:
+/// with 239.1.0.0/16=10.0.0.5 the host 10.0.0.5 sends and all others receive.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  flexcast run --map 239.1.0.0/16=10.0.0.5 -- ffplay udp://239.1.1.4:5000
+  flexcast run --map 239.1.1.4:5000=self,empty=wait:3:30 -- socat -u OPEN:f UDP4-DATAGRAM:239.1.1.4:5000
+  flexcast run --config /etc/flexcast.toml -vv -- multicat -u @239.1.1.1:5000 o.ts
+
+Programs that make system calls past the C library (static ones, Go) and those
+that gain privileges (setuid, file capabilities) are refused with the reason.")]
+pub(crate) struct Run {
+    #[command(flatten)]
+    map: MapOptions,
+
+    /// Log to standard error: warnings; twice: information; up to four times
+    ///
+    /// FLEXCAST_LOG=LEVEL[,FILE] logs to a file.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// The program and its arguments
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    program: Vec<OsString>,
+}
+
+impl Run {
+    pub(crate) fn execute(self) -> Result<(), Failure> {
+        let settings = self.map.settings(&self.log_variable())?;
+        if settings.map().is_empty() {
+            return Err(Failure::NoRule);
+        }
+        for collision in collisions(settings.map()) {
+            eprintln!("flexcast: warning: {collision}");
+        }
+        let Some((program, arguments)) = self.program.split_first() else {
+            return Err(Failure::NoRule);
+        };
+        let path = executable::check(program)?;
+        let own = std::env::current_exe().unwrap_or_default();
+        let library = preload::find(std::env::var_os("FLEXCAST_PRELOAD").as_deref(), &own)?;
+
+        let mut command = Command::new(&path);
+        command.arg0(program).args(arguments);
+        // The file's settings are among the variables by now, names resolved.
+        command.env_remove("FLEXCAST_CONFIG");
+        command.envs(settings.to_variables());
+        let existing = std::env::var_os("LD_PRELOAD");
+        command.env("LD_PRELOAD", preload::prepended(&library, existing));
+        // Returns only if the kernel refuses.
+        let error = command.exec();
+        Err(Failure::Exec { path, error })
+    }
+
+    fn log_variable(&self) -> Vec<(&'static str, String)> {
+        let level = match self.verbose {
+            0 => return Vec::new(),
+            1 => "warn",
+            2 => "info",
+            3 => "debug",
+            _ => "trace",
+        };
+        vec![("FLEXCAST_LOG", level.to_owned())]
+    }
+}
