@@ -1,0 +1,293 @@
+# The room of a topic: namespaces, links, counters, endpoints, deadlines. Sourced
+# first by each script of this directory, which then runs inside a user, network
+# and mount namespace of its own.
+#
+#            s 10.98.0.1              no multicast anywhere: there is no route
+#            |                        for groups and no multicast router
+#            r1
+#          /    \
+#        r2      r3
+#      / | \    / | \
+#     a1 a2 a3 b1 b2 b3               10.98.11.2 .12.2 .13.2  .21.2 .22.2 .23.2
+#
+# Promises: needs no root, leaves no process, namespace or file behind, also when
+# it fails; endpoints run without any capability. Exit status 0 passed, 1 failed,
+# 77 skipped with the reason on the last line. Is not a test by itself.
+# shellcheck shell=bash
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOPIC=$(basename "$0" .sh)
+FP=7450
+MAP='239.1.0.0/16=10.98.0.1 232.1.0.0/16=10.98.0.1'
+
+if [ "${SHIM_TEST_INSIDE:-}" != "$$" ]; then
+    # exec keeps the process id, so an inherited variable cannot be mistaken.
+    # A process namespace: when its first process ends, the kernel ends all others.
+    # shellcheck disable=SC2016 # for the inner shell
+    exec unshare -Urnmpf --mount-proc --kill-child bash -c \
+        'mount -t tmpfs none /run && mkdir /run/netns && SHIM_TEST_INSIDE=$$ exec bash "$@"' \
+        - "$ROOT/shim-tests/$TOPIC.sh" "$@"
+fi
+
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/flexcast-$TOPIC.XXXXXX")
+chmod 755 "$WORK"
+failures=0
+declare -A PIDS=() NICS=()
+
+finish() {
+    local status=$? name
+    trap - EXIT
+    if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
+        for name in "$WORK"/*.log; do
+            [ -s "$name" ] || continue
+            printf -- '--- %s\n' "$(basename "$name")"
+            tail -n 20 "$name"
+        done
+    fi
+    for name in "${!PIDS[@]}"; do
+        kill -9 "${PIDS[$name]}" 2>/dev/null || true
+        wait "${PIDS[$name]}" 2>/dev/null || true
+    done
+    rm -rf "$WORK"
+    exit "$status"
+}
+trap finish EXIT
+
+# --- verdicts
+
+# check DESCRIPTION COMMAND...: one line, and the topic fails at its end.
+check() {
+    local what=$1
+    shift
+    if "$@"; then
+        printf 'ok     %s\n' "$what"
+    else
+        printf 'not ok %s\n' "$what"
+        failures=$((failures + 1))
+    fi
+}
+
+# await DESCRIPTION SECONDS COMMAND...: polls until COMMAND succeeds; prints the
+# figure. A deadline missed ends the topic.
+await() {
+    local what=$1 limit=$2 from now
+    shift 2
+    from=$(milliseconds)
+    while ! "$@" 2>/dev/null; do
+        now=$(milliseconds)
+        if [ $((now - from)) -gt "$(awk -v s="$limit" 'BEGIN { printf "%d", s * 1000 }')" ]; then
+            printf 'not ok %s: not within %s s\n' "$what" "$limit"
+            exit 1
+        fi
+        sleep 0.02
+    done
+    printf 'ok     %s: %d ms of %s s\n' "$what" $(($(milliseconds) - from)) "$limit"
+}
+
+milliseconds() { printf '%d\n' $(($(date +%s%N) / 1000000)); }
+
+# conclude: the last line of each topic.
+conclude() { [ "$failures" -eq 0 ]; }
+
+# --- hosts and links
+
+# host NAME...: network namespaces.
+host() {
+    local name
+    for name in "$@"; do
+        ip netns add "$name"
+        ip -n "$name" link set lo up
+        NICS[$name]=0
+    done
+}
+
+# link A B NET4 [NET6]: a veth pair, A at .1 and B at .2 (::1 and ::2); interfaces
+# are eth0, eth1, ... in the order of links. `link s r1 10.98.0 fd98:0`.
+link() {
+    local a=$1 b=$2 nic_a nic_b end name nic address
+    nic_a=eth${NICS[$a]} nic_b=eth${NICS[$b]}
+    NICS[$a]=$((NICS[$a] + 1)) NICS[$b]=$((NICS[$b] + 1))
+    ip link add "$nic_a" netns "$a" type veth peer name "$nic_b" netns "$b"
+    for end in "$a $nic_a 1" "$b $nic_b 2"; do
+        read -r name nic address <<<"$end"
+        ip -n "$name" addr add "$3.$address/24" dev "$nic"
+        [ -z "${4:-}" ] || ip -n "$name" -6 addr add "$4::$address/64" dev "$nic" nodad
+        ip -n "$name" link set "$nic" up
+    done
+}
+
+# route HOST DESTINATION VIA, for either family.
+route() { ip -n "$1" route add "$2" via "$3"; }
+
+# forwarding HOST...: routers.
+forwarding() {
+    local name
+    for name in "$@"; do
+        on "$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward
+            echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+    done
+}
+
+# topo_tree: the drawing above. IPv6 likewise: fd98:0::1, fd98:11::2, ...
+topo_tree() {
+    local r n
+    host s r1 r2 r3 a1 a2 a3 b1 b2 b3
+    link s r1 10.98.0 fd98:0
+    link r1 r2 10.98.1 fd98:1
+    link r1 r3 10.98.2 fd98:2
+    for n in 1 2 3; do
+        link r2 "a$n" "10.98.1$n" "fd98:1$n"
+        link r3 "b$n" "10.98.2$n" "fd98:2$n"
+        route "a$n" default "10.98.1$n.1"
+        route "b$n" default "10.98.2$n.1"
+        ip -n "a$n" -6 route add default via "fd98:1$n::1"
+        ip -n "b$n" -6 route add default via "fd98:2$n::1"
+        for r in 1 2; do
+            route r1 "10.98.$r$n.0/24" "10.98.$r.2"
+            ip -n r1 -6 route add "fd98:$r$n::/64" via "fd98:$r::2"
+        done
+    done
+    route s default 10.98.0.2
+    ip -n s -6 route add default via fd98:0::2
+    for r in 1 2; do
+        route "r$((r + 1))" default "10.98.$r.1"
+        ip -n "r$((r + 1))" -6 route add default via "fd98:$r::1"
+    done
+    forwarding r1 r2 r3
+    for n in r1 r2 r3 a1 a2 a3 b1 b2 b3 s; do count_on "$n"; done
+}
+
+# --- what links carry
+
+# count_on HOST: counts what arrives on eth0, towards the receivers' side, and on
+# all interfaces for control. A segmented send counts its bytes, not its packets,
+# so datagrams are read as bytes over the known datagram size (`stream_bytes`).
+count_on() {
+    on "$1" nft -f - <<NFT
+table inet count {
+    counter stream { }
+    counter control { }
+    counter unicast { }
+    chain pre {
+        type filter hook prerouting priority -350; policy accept;
+        iifname "eth0" udp sport $FP meta nfproto ipv4 ip dscp 0 counter name stream
+        iifname "eth0" udp sport $FP meta nfproto ipv6 ip6 dscp 0 counter name stream
+        ip dscp cs6 meta l4proto udp counter name control
+        ip6 dscp cs6 meta l4proto udp counter name control
+        iifname "eth0" meta l4proto udp udp sport != $FP udp dport != $FP counter name unicast
+    }
+}
+table inet lossy {
+    chain pre {
+        type filter hook prerouting priority -340; policy accept;
+    }
+}
+NFT
+}
+
+# counted HOST stream|control|unicast [packets|bytes]
+counted() {
+    on "$1" nft list counter inet count "$2" |
+        sed -n "s/.*packets \([0-9]*\) bytes \([0-9]*\).*/\1 \2/p" |
+        awk -v what="${3:-packets}" '{ print what == "bytes" ? $2 : $1 }'
+}
+
+# lose HOST PERCENT control|stream|unicast: of what arrives at HOST; 0 takes it back.
+lose() {
+    on "$1" nft flush chain inet lossy pre
+    [ "$2" -gt 0 ] || return 0
+    case $3 in
+    control) set -- "$1" "$2" "ip dscp cs6 meta l4proto udp" ;;
+    stream) set -- "$1" "$2" "udp sport $FP ip dscp 0" ;;
+    unicast) set -- "$1" "$2" "udp sport != $FP udp dport != $FP" ;;
+    esac
+    on "$1" nft add rule inet lossy pre "$3" numgen random mod 100 '<' "$2" drop
+}
+
+# --- programs
+
+on() {
+    local name=$1
+    shift
+    ip netns exec "$name" "$@"
+}
+
+# plain HOST COMMAND...: as an ordinary program runs, without any capability.
+plain() {
+    local name=$1
+    shift
+    ip netns exec "$name" setpriv --bounding-set=-all --inh-caps=-all "$@"
+}
+
+# bg HOST NAME COMMAND...: in the background; output in $WORK/NAME.out and .log,
+# pid in ${PIDS[NAME]}. `bg_on` keeps the capabilities (relays).
+bg() {
+    local name=$1 job=$2
+    shift 2
+    bg_on "$name" "$job" setpriv --bounding-set=-all --inh-caps=-all "$@"
+}
+bg_on() {
+    local name=$1 job=$2
+    shift 2
+    ip netns exec "$name" "$@" >"$WORK/$job.out" 2>"$WORK/$job.log" </dev/null &
+    PIDS[$job]=$!
+}
+
+# ended NAME: whether the program is gone; reap NAME: its exit status.
+ended() { ! kill -0 "${PIDS[$1]}" 2>/dev/null; }
+reap() {
+    local pid=${PIDS[$1]}
+    unset "PIDS[$1]"
+    wait "$pid"
+}
+# stop NAME [SIGNAL]
+stop() { kill -"${2:-TERM}" "${PIDS[$1]}"; }
+
+says() { grep -q -- "$2" "$WORK/$1.log" "$WORK/$1.out"; }
+
+# Nobody gains a capability by running as root of the user namespace.
+assert_no_capability() { grep -q '^CapBnd:[[:space:]]*0*$' "/proc/${PIDS[$1]}/status"; }
+assert_shim_loaded() { grep -q libflexcast_preload "/proc/${PIDS[$1]}/maps"; }
+
+# ours: brings the built programs to a folder that anyone may read.
+ours() {
+    local binary=${FLEXCAST_BIN:-$ROOT/target/release/flexcast}
+    local library=${FLEXCAST_PRELOAD:-$ROOT/target/release/libflexcast_preload.so}
+    for file in "$binary" "$library"; do
+        [ -e "$file" ] || { echo "not ok $file is missing: cargo build --release"; exit 1; }
+    done
+    "$binary" relay --help >/dev/null 2>&1 || skip "this flexcast has no 'relay'"
+    # Exporting no setsockopt, it could not take a join.
+    nm -D --defined-only "$library" | grep -q ' setsockopt$' ||
+        skip "this libflexcast_preload.so takes no calls"
+    cp "$binary" "$library" "$WORK"
+    legacy
+    chmod -R a+rX "$WORK"
+    FLEXCAST=$WORK/flexcast
+}
+# legacy: the ordinary programs, in $WORK.
+legacy() {
+    make -s -C "$ROOT/legacy-apps" all
+    cp "$ROOT"/legacy-apps/{push,join,push.py,join.py} "$WORK"
+}
+skip() {
+    echo "skipped: $1"
+    exit 77
+}
+
+# flex HOST NAME COMMAND...: an ordinary program under `flexcast run`, by $MAP.
+flex() {
+    local name=$1 job=$2 rule rules=()
+    shift 2
+    for rule in $MAP; do rules+=(--map "$rule"); done
+    bg "$name" "$job" "$FLEXCAST" run "${rules[@]}" -- "$@"
+}
+
+# relay HOST [OPTION...]: started, and seen to capture.
+relay() {
+    local name=$1
+    shift
+    bg_on "$name" "relay-$name" "$FLEXCAST" relay "$@"
+    await "relay at $name captures" 5 says "relay-$name" capturing
+}
