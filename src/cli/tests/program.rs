@@ -1,0 +1,134 @@
+//! The program `flexcast` from outside: what it runs, refuses, and ends with.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn flexcast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flexcast"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FLEXCAST_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("LD_PRELOAD").args(arguments);
+    command
+}
+
+/// Code, standard output, standard error.
+fn end(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn ends(arguments: &[&str]) -> (i32, String, String) {
+    end(flexcast(arguments).output().unwrap())
+}
+
+/// Something harmless that the dynamic linker can preload.
+fn stand_in() -> PathBuf {
+    let libraries = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64"];
+    let mut found = libraries
+        .iter()
+        .map(|folder| Path::new(folder).join("libm.so.6"));
+    found
+        .find(|path| path.exists())
+        .unwrap()
+        .canonicalize()
+        .unwrap()
+}
+
+#[test]
+fn a_program_runs_with_the_map_and_the_library_in_its_environment() {
+    let library = stand_in();
+    let script = "echo $FLEXCAST_MAP; echo $FLEXCAST_LOG; echo $LD_PRELOAD; exit 7";
+    let map = [
+        "run",
+        "-vv",
+        "--map",
+        "239.1.1.1=localhost:",
+        "--map",
+        "10.0.0.5",
+    ];
+    let wrong = ends(&[&map[..], &["--", "sh"]].concat());
+    assert_eq!(wrong.0, 2, "{wrong:?}");
+    let map = [
+        "run",
+        "-vv",
+        "--map",
+        "239.1.1.1=localhost",
+        "--map",
+        "10.0.0.5",
+    ];
+    let output = flexcast(&[&map[..], &["--", "sh", "-c", script]].concat())
+        .env("FLEXCAST_PRELOAD", &library)
+        .env("FLEXCAST_MAP", "10.0.0.6")
+        .output();
+    let (code, out, err) = end(output.unwrap());
+    assert_eq!((code, err.as_str()), (7, ""), "the program's own code");
+    let expected = format!(
+        "239.1.1.1=127.0.0.1 10.0.0.5 10.0.0.6\ninfo\n{}\n",
+        library.display()
+    );
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn what_cannot_be_run_ends_as_a_shell_would() {
+    let map = ["run", "--map", "239.1.1.1", "--"];
+    let (code, _, err) = ends(&[&map[..], &["no-such-program"]].concat());
+    assert!(
+        code == 127 && err.contains("no-such-program"),
+        "{code} {err}"
+    );
+    let (code, _, err) = ends(&[&map[..], &["/etc/passwd"]].concat());
+    assert!(code == 126 && err.contains("permission"), "{code} {err}");
+    let output = flexcast(&[&map[..], &["sh", "-c", "exit 0"]].concat())
+        .env("FLEXCAST_PRELOAD", "/nowhere.so")
+        .output();
+    let (code, _, err) = end(output.unwrap());
+    assert!(code == 1 && err.contains("/nowhere.so"), "{code} {err}");
+}
+
+#[test]
+fn wrong_use_ends_with_2_and_says_where() {
+    let (code, _, err) = ends(&["run", "--map", "239.1.1.1,rol=push", "--", "sh"]);
+    assert!(
+        code == 2 && err.contains("byte 10") && err.contains("\"role\""),
+        "{code} {err}"
+    );
+    let (code, _, err) = ends(&["run", "--", "sh"]);
+    assert!(code == 2 && err.contains("no rule given"), "{code} {err}");
+    let output = flexcast(&["map", "239.1.1.1:1"])
+        .env("FLEXCAST_MPA", "x")
+        .output();
+    let (code, _, err) = end(output.unwrap());
+    assert!(code == 2 && err.contains("FLEXCAST_MAP"), "{code} {err}");
+}
+
+#[test]
+fn map_says_which_rule_takes_an_address() {
+    let rules = ["map", "--map", "10.0.0.9 239.1.0.0/16=127.0.0.1"];
+    let (code, out, err) = ends(&[&rules[..], &["239.1.1.4:5000"]].concat());
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("rule 2, 239.1.0.0/16=127.0.0.1"), "{out}");
+    assert!(
+        out.contains("this host as 127.0.0.1 is the sender"),
+        "{out}"
+    );
+    let (code, out, _) = ends(&[&rules[..], &["--json", "239.1.1.4:5000", "1.1.1.1:1"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 0);
+    assert_eq!(json[0]["id"], "262787591050120");
+    assert_eq!(json[0]["sends_here"], true);
+    assert!(json[1]["rule"].is_null());
+}
+
+#[test]
+fn completions_name_the_subcommands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = ends(&["completions", shell]);
+        assert!(code == 0 && out.contains("completions"), "{shell}");
+    }
+}
