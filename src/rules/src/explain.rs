@@ -66,7 +66,8 @@ impl Map {
                 } else {
                     self.explain_unicast(&mut explanation, locals, is_local);
                 }
-                explanation.words.extend(options(found.rule));
+                let options = options(found.rule, explanation.sends_here);
+                explanation.words.extend(options);
             }
         }
         explanation
@@ -174,14 +175,15 @@ impl fmt::Display for Explanation {
     }
 }
 
-fn options(rule: &Rule) -> Vec<String> {
+/// What the options change; nobody's absence matters where nobody sends.
+fn options(rule: &Rule, sends_here: bool) -> Vec<String> {
     let mut words = Vec::new();
     if !rule.via().is_empty() {
         let nodes: Vec<String> = rule.via().iter().map(ToString::to_string).collect();
         let nodes = nodes.join(", then ");
         words.push(format!("Requests go to {nodes} instead of the sender."));
     }
-    words.push(match rule.empty() {
+    let empty = match rule.empty() {
         EmptyPolicy::Drop => "While nobody receives: dropped and counted.".to_owned(),
         EmptyPolicy::Error => "While nobody receives: sending fails.".to_owned(),
         EmptyPolicy::Wait { receivers, limit } => format!(
@@ -189,7 +191,10 @@ fn options(rule: &Rule) -> Vec<String> {
              {} s.",
             limit.as_secs_f64()
         ),
-    });
+    };
+    if sends_here {
+        words.push(empty);
+    }
     if rule.keeps_port() {
         words.push("A receiving socket keeps its port (port=keep).".to_owned());
     }
