@@ -28,7 +28,8 @@ plain s "$WORK/push" -n 100 -r 2000 10.98.23.2 5000
 await "loss taken back, 100 of 100 arrive" 5 eval '[ $(($(counted b3 unicast) - before)) -eq 100 ]'
 
 stop first
-reap first || true
+await "a program that ends is seen to" 2 ended first
+check "with its own status" reap first
 check "the receiver's own count: $(cat "$WORK/first.out")" \
     grep -q '^received 300, lost 0, twice 0, reordered 0,' "$WORK/first.out"
 bg a2 grouped "$WORK/join" -k 239.1.1.1 5000

@@ -30,8 +30,9 @@ if [ "${SHIM_TEST_INSIDE:-}" != "$$" ]; then
         - "$ROOT/shim-tests/$TOPIC.sh" "$@"
 fi
 
-WORK=$(mktemp -d "${TMPDIR:-/tmp}/flexcast-$TOPIC.XXXXXX")
-chmod 755 "$WORK"
+# In this namespace's own /run: gone with it, whatever kills the topic.
+WORK=/run/topic
+mkdir -m 755 "$WORK"
 failures=0
 declare -A PIDS=() NICS=()
 
@@ -49,7 +50,6 @@ finish() {
         kill -9 "${PIDS[$name]}" 2>/dev/null || true
         wait "${PIDS[$name]}" 2>/dev/null || true
     done
-    rm -rf "$WORK"
     exit "$status"
 }
 trap finish EXIT
@@ -290,4 +290,43 @@ relay() {
     shift
     bg_on "$name" "relay-$name" "$FLEXCAST" relay "$@"
     await "relay at $name captures" 5 says "relay-$name" capturing
+}
+
+# datagrams HOST SIZE [HEADERS]: stream datagrams of SIZE bytes and the trailer that
+# arrived. Exact also for segmented sends, which pass a veth as one packet with
+# one header: (bytes - packets * headers) / (SIZE + 16). HEADERS: 28, IPv6: 48.
+datagrams() {
+    local packets bytes
+    packets=$(counted "$1" stream)
+    bytes=$(counted "$1" stream bytes)
+    echo $(((bytes - packets * ${3:-28}) / ($2 + 16)))
+}
+
+# streaming HOST: more of the stream has come since the last call for HOST.
+declare -A LAST_BYTES=()
+streaming() {
+    local bytes before=${LAST_BYTES[$1]:-0}
+    bytes=$(counted "$1" stream bytes)
+    LAST_BYTES[$1]=$bytes
+    [ "$bytes" -gt "$before" ]
+}
+# silent HOST: no stream for 150 ms, from now on.
+silent() {
+    streaming "$1" || true
+    sleep 0.15
+    ! streaming "$1"
+}
+
+# three_relays: where most topics begin.
+three_relays() {
+    local name
+    for name in r1 r2 r3; do relay "$name"; done
+}
+
+# complete NAME COUNT: a `join -k` has ended and its line says all came, once each.
+complete() {
+    stop "$1" 2>/dev/null || true
+    reap "$1" || true
+    printf '       %s: %s\n' "$1" "$(cat "$WORK/$1.out")"
+    grep -q "^received $2, lost 0, twice 0, reordered 0,.*foreign 0\$" "$WORK/$1.out"
 }

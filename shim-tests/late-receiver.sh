@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# A receiver that joins a running stream has it at once, and from there on whole;
+# one that came before the sender has its very first datagram.
+# shellcheck source=shim-tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+ours
+topo_tree
+three_relays
+
+flex a1 early "$WORK/join" -k 239.1.1.1 5000
+await "the early receiver joins" 5 says early joined
+MAP="239.1.0.0/16=10.98.0.1,empty=wait:1:10"
+flex s push "$WORK/push" -n 2000 -r 500 239.1.1.1 5000
+await "the stream reaches a1" 5 streaming a1
+MAP="239.1.0.0/16=10.98.0.1"
+flex b1 late "$WORK/join" -k 239.1.1.1 5000
+await "the stream reaches the late receiver" 2 streaming b1
+await "the sender ends" 20 ended push
+check "with status 0" reap push
+sleep 0.3
+check "the early receiver has all" complete early 2000
+stop late
+reap late || true
+echo "       late: $(cat "$WORK/late.out")"
+check "the late one lost nothing after its first" grep -q ', lost 0, twice 0,.*last 1999' "$WORK/late.out"
+check "and came late indeed" grep -q 'first [1-9]' "$WORK/late.out"
+conclude

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Push and join through two relays: unmodified programs without capabilities, each
+# datagram once at each of six receivers, and one copy on each link. Not a test of
+# faults. The control is harness.sh: without Flexcast nothing gets through.
+# shellcheck source=shim-tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+ours
+topo_tree
+three_relays
+
+receivers=(a1 a2 a3 b1 b2 b3)
+for r in "${receivers[@]}"; do flex "$r" "$r" "$WORK/join" -k 239.1.1.1 5000; done
+for r in "${receivers[@]}"; do await "$r joins" 5 says "$r" joined; done
+MAP="239.1.0.0/16=10.98.0.1,empty=wait:6:10"
+flex s push "$WORK/push" -n 1000 -r 500 239.1.1.1 5000
+await "the shim is in the sender" 5 assert_shim_loaded push
+await "the shim is in a receiver" 5 assert_shim_loaded a1
+check "the sender has no capability" assert_no_capability push
+check "a receiver has no capability" assert_no_capability a1
+await "the sender ends" 20 ended push
+check "with status 0" reap push
+sleep 0.3
+for h in r1 r2 r3 "${receivers[@]}"; do
+    n=$(datagrams "$h" 1316)
+    check "the link to $h carried $n of 1000" [ "$n" -eq 1000 ]
+done
+for r in "${receivers[@]}"; do check "$r has all" complete "$r" 1000; done
+conclude
