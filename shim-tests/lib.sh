@@ -27,7 +27,7 @@ if [ "${SHIM_TEST_INSIDE:-}" != "$$" ]; then
     # shellcheck disable=SC2016 # for the inner shell
     exec unshare -Urnmpf --mount-proc --kill-child bash -c \
         'mount -t tmpfs none /run && mkdir /run/netns && SHIM_TEST_INSIDE=$$ exec bash "$@"' \
-        - "$ROOT/shim-tests/$TOPIC.sh" "$@"
+        - "$(realpath "$0")" "$@"
 fi
 
 # In this namespace's own /run: gone with it, whatever kills the topic.
