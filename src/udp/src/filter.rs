@@ -18,6 +18,8 @@ mod selector;
 #[cfg(test)]
 mod interpreter;
 #[cfg(test)]
+mod live_tests;
+#[cfg(test)]
 mod tests;
 
 use assembler::Assembler;

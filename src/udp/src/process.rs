@@ -20,7 +20,7 @@ pub use files::{count_entries, read_file};
 pub use identity::{capabilities, pid, random_fill, random_u64, tid, uid, Capabilities};
 pub use netlink::{is_local, local_addresses};
 pub use readiness::{poll, Epoll, Event, EventFd, Events, Interest, PollFd};
-pub use signals::{block_signals, restore_signals, SignalFd, SignalMask};
+pub use signals::{block_signals, restore_signals, SignalFd, SignalMask, SIGINT, SIGTERM};
 
 #[cfg(test)]
 mod tests;

@@ -202,3 +202,15 @@ pub(super) fn received<'a>(
         truncated: flags & libc::MSG_TRUNC != 0,
     }
 }
+
+/// One datagram and its control messages as they came, for tests.
+#[cfg(test)]
+pub(super) fn tests_raw(socket: &UdpSocket) -> (Vec<u8>, Vec<u8>) {
+    let mut batch = ReceiveBatch::new(1, 2048);
+    assert_eq!(batch.receive(socket), Ok(1));
+    let control_length = batch.headers[0].header.control_length;
+    (
+        batch.get(0).payload.to_vec(),
+        batch.controls[0].bytes[..control_length].to_vec(),
+    )
+}

@@ -6,6 +6,11 @@
 use crate::raw::{call, int};
 use crate::{Errno, Fd};
 
+/// The interrupt key.
+pub const SIGINT: i32 = libc::SIGINT;
+/// A request to end.
+pub const SIGTERM: i32 = libc::SIGTERM;
+
 /// A set of signals: bit n-1 is signal n.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SignalMask(pub u64);
