@@ -440,7 +440,7 @@ impl Net {
             && from.port() != FP;
         let draining =
             matches!(&self.hosts[at], Role::Relay(r) if r.report(Time(self.now)).draining);
-        if !here && !(captures && !draining) {
+        if !here && (draining || !captures) {
             let next = self.next_hop(at, to.ip());
             self.hop(at, next, bytes, from, to);
             return;
