@@ -367,6 +367,13 @@ fn source_checks_with_the_mark_do_not_stop_requests() {
         };
         assert_eq!(findings, [finding]);
         assert!(world.ask_server("four", &control(REQUEST)).is_relay());
+        // What the finding says: the errors vanish, and its remedy brings them back.
+        let stream = "send fp 10.1.0.2 5999 cafe 10.2.0.2";
+        assert_eq!(world.relay.ask(stream), "ok");
+        assert_eq!(world.relay.ask("receive fp 0.3"), "nothing");
+        set("net/ipv4/conf/all/src_valid_mark", "0");
+        assert_eq!(world.relay.ask(stream), "ok");
+        assert_eq!(world.relay.ask("receive fp 2"), "errno ECONNREFUSED");
     });
 }
 

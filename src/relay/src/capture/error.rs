@@ -2,6 +2,8 @@
 
 use std::io;
 
+use flexcast_udp::Errno;
+
 use super::netlink::Answer;
 
 /// A part of the capture, as errors and findings name it.
@@ -190,12 +192,12 @@ impl CaptureError {
             "" => String::new(),
             text => format!(" ({text})"),
         };
-        let source = io::Error::from_raw_os_error(answer.errno);
+        let source = io::Error::from(answer.errno);
         match (answer.errno, part.modules()) {
-            (libc::EPERM | libc::EACCES, _) => CaptureError::NotPermitted { part, kernel },
-            (libc::ENETDOWN, _) => CaptureError::LoopbackDown,
-            (libc::EBUSY | libc::EAGAIN | libc::EINTR, _) => CaptureError::Busy { part, source },
-            (libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT, Some(modules)) => {
+            (Errno::EPERM | Errno::EACCES, _) => CaptureError::NotPermitted { part, kernel },
+            (Errno::ENETDOWN, _) => CaptureError::LoopbackDown,
+            (Errno::EBUSY | Errno::EAGAIN | Errno::EINTR, _) => CaptureError::Busy { part, source },
+            (Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, Some(modules)) => {
                 CaptureError::ModuleMissing {
                     part,
                     modules,
@@ -203,7 +205,7 @@ impl CaptureError {
                     kernel,
                 }
             }
-            (libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT, None)
+            (Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT, None)
                 if part == Part::Table =>
             {
                 CaptureError::NoNfTables { source }
@@ -218,7 +220,7 @@ impl CaptureError {
 
     /// The socket itself failed.
     pub(super) fn socket(part: Part, source: io::Error) -> Self {
-        let errno = source.raw_os_error().unwrap_or(0);
+        let errno = Errno(source.raw_os_error().unwrap_or(0));
         Self::refused(
             part,
             &Answer {
@@ -234,7 +236,7 @@ impl CaptureError {
 mod tests {
     use super::*;
 
-    fn message(part: Part, errno: i32) -> String {
+    fn message(part: Part, errno: Errno) -> String {
         let answer = Answer {
             sequence: 1,
             errno,
@@ -248,30 +250,30 @@ mod tests {
         for (part, errno, words) in [
             (
                 Part::Table,
-                libc::EPERM,
+                Errno::EPERM,
                 ["the nf_tables table", "CAP_NET_ADMIN"],
             ),
-            (Part::Table, libc::EOPNOTSUPP, ["no nf_tables", "modprobe"]),
-            (Part::CaptureRule, libc::ENOENT, ["tproxy", "nft_tproxy"]),
+            (Part::Table, Errno::EOPNOTSUPP, ["no nf_tables", "modprobe"]),
+            (Part::CaptureRule, Errno::ENOENT, ["tproxy", "nft_tproxy"]),
             (
                 Part::RequestRule,
-                libc::EOPNOTSUPP,
+                Errno::EOPNOTSUPP,
                 ["recognises requests", "nft_fib_inet"],
             ),
-            (Part::Chain, libc::EBUSY, ["chain", "try again"]),
+            (Part::Chain, Errno::EBUSY, ["chain", "try again"]),
             (
                 Part::Ipv4Route,
-                libc::ENETDOWN,
+                Errno::ENETDOWN,
                 ["loopback", "ip link set lo up"],
             ),
             (
                 Part::Ipv4Rules,
-                libc::EOPNOTSUPP,
+                Errno::EOPNOTSUPP,
                 ["ip rule", "CONFIG_IP_MULTIPLE_TABLES"],
             ),
             (
                 Part::IcmpRules,
-                libc::EINVAL,
+                Errno::EINVAL,
                 ["ICMP", "the kernel's words"],
             ),
         ] {

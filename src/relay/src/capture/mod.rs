@@ -16,7 +16,10 @@ mod finding;
 mod netlink;
 mod owner;
 mod policy_routing;
+mod rule;
 mod ruleset;
+mod selector;
+mod set;
 mod settings;
 mod table;
 mod transaction;
@@ -105,7 +108,7 @@ impl Capture {
     pub fn renew(&mut self) -> Result<(), CaptureError> {
         match self.suspended {
             true => Ok(()),
-            false => self.table.change(ruleset::renew, &self.settings),
+            false => self.table.change(set::renew, &self.settings),
         }
     }
 
@@ -116,7 +119,7 @@ impl Capture {
     /// As [`Capture::renew`].
     pub fn suspend(&mut self) -> Result<(), CaptureError> {
         self.suspended = true;
-        self.table.change(ruleset::suspend, &self.settings)
+        self.table.change(set::suspend, &self.settings)
     }
 
     /// Captures again.
@@ -148,7 +151,7 @@ impl Capture {
             });
         }
         let add = |to: &mut Transaction<'_>, table: &str| {
-            ruleset::let_pair_through(to, table, address, port, sender)
+            set::let_pair_through(to, table, address, port, sender)
         };
         self.table.change(add, &self.settings)
     }
@@ -160,7 +163,7 @@ impl Capture {
     pub fn let_through_sender(&mut self, sender: IpAddr) -> Result<(), CaptureError> {
         let sender = sender.to_canonical();
         let add =
-            |to: &mut Transaction<'_>, table: &str| ruleset::let_sender_through(to, table, sender);
+            |to: &mut Transaction<'_>, table: &str| set::let_sender_through(to, table, sender);
         self.table.change(add, &self.settings)
     }
 

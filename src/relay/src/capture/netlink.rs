@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
+use flexcast_udp::Errno;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::attribute;
@@ -37,7 +38,7 @@ const DUMP_TRIES: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) sequence: u32,
-    pub(super) errno: i32,
+    pub(super) errno: Errno,
     /// The kernel's own words, often empty.
     pub(super) text: String,
 }
@@ -54,7 +55,10 @@ pub(super) struct Replies {
 impl Replies {
     /// The first refusal by sequence, which is the cause of later ones.
     pub(super) fn refusal(&self) -> Option<&Answer> {
-        let refused = self.answers.iter().filter(|answer| answer.errno != 0);
+        let refused = self
+            .answers
+            .iter()
+            .filter(|answer| answer.errno != Errno(0));
         refused.min_by_key(|answer| answer.sequence)
     }
 }
@@ -75,6 +79,7 @@ impl Netlink {
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_cap_ack(true)?;
         socket.set_ext_ack(true)?;
+        socket.set_non_blocking(true)?;
         let buffer = Vec::with_capacity(BUFFER);
         Ok(Self {
             socket,
@@ -105,22 +110,32 @@ impl Netlink {
                 return Ok(replies);
             }
         }
-        Err(io::Error::from_raw_os_error(libc::EBUSY))
+        Err(io::Error::from(Errno::EBUSY))
     }
 
     /// Framed messages, with what came back.
     pub(super) fn exchange(&mut self, messages: &[u8]) -> io::Result<Replies> {
+        // What an exchange that failed half-way left behind is no answer to this one.
+        while self.receive()? {}
         while let Err(error) = self.socket.send(messages, 0) {
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(error);
             }
         }
         let mut replies = Replies::default();
+        while self.receive()? {
+            read_messages(&self.buffer, &mut replies);
+        }
+        Ok(replies)
+    }
+
+    /// Fills the buffer with the next datagram; false when none is queued.
+    fn receive(&mut self) -> io::Result<bool> {
         loop {
             self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => read_messages(&self.buffer, &mut replies),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(replies),
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -184,7 +199,7 @@ fn read_answer(body: &[u8], flags: u16, sequence: u32) -> Answer {
     };
     Answer {
         sequence,
-        errno: code.saturating_neg(),
+        errno: Errno(code.saturating_neg()),
         text: text.to_owned(),
     }
 }
@@ -193,8 +208,8 @@ fn read_answer(body: &[u8], flags: u16, sequence: u32) -> Answer {
 mod tests {
     use super::*;
 
-    fn answer(sequence: u32, errno: i32) -> Vec<u8> {
-        let mut body = (-errno).to_ne_bytes().to_vec();
+    fn answer(sequence: u32, errno: Errno) -> Vec<u8> {
+        let mut body = (-errno.0).to_ne_bytes().to_vec();
         body.extend_from_slice(&[0; HEADER]);
         let attributes = attribute::Attributes::new().text(NLMSGERR_ATTR_MSG, "because");
         body.extend_from_slice(attributes.as_bytes());
@@ -207,22 +222,22 @@ mod tests {
     #[test]
     fn the_first_refusal_is_the_cause() {
         let bytes = [
-            answer(1, 0),
-            answer(3, libc::EINVAL),
-            answer(2, libc::EPERM),
+            answer(1, Errno(0)),
+            answer(3, Errno::EINVAL),
+            answer(2, Errno::EPERM),
         ]
         .concat();
         let mut replies = Replies::default();
         read_messages(&bytes, &mut replies);
         let refusal = replies.refusal().expect("a refusal");
-        assert_eq!((refusal.sequence, refusal.errno), (2, libc::EPERM));
+        assert_eq!((refusal.sequence, refusal.errno), (2, Errno::EPERM));
         assert_eq!(refusal.text, "because");
         assert_eq!(replies.answers.len(), 3);
     }
 
     #[test]
     fn cut_off_messages_are_left_out() {
-        let whole = answer(1, libc::EPERM);
+        let whole = answer(1, Errno::EPERM);
         for end in 0..whole.len() {
             let mut replies = Replies::default();
             read_messages(&whole[..end], &mut replies);

@@ -11,17 +11,16 @@
 
 use std::io;
 
+use flexcast_udp::Errno;
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
-use netlink_packet_route::rule::{
-    RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange,
-};
-use netlink_packet_route::{AddressFamily, IpProtocol};
+use netlink_packet_route::rule::RuleMessage;
 
 use super::error::{CaptureError, Part};
 use super::netlink::{Netlink, Replies, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use super::selector::{priority_of, table_of, Family, Selector, LOOPBACK};
 use super::Settings;
 
 const RTM_NEWROUTE: u16 = 24;
@@ -31,23 +30,10 @@ const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
 
-/// The crate has no name for it.
-const ICMPV6: IpProtocol = IpProtocol::Other(58);
-
-/// The loopback device has this number in every network namespace.
-const LOOPBACK: u32 = 1;
+/// The kernel's own; rules that look there are no rivals, wherever they stand.
 const TABLE_LOCAL: u32 = 255;
 /// Before what routers and VPNs commonly use; still lower when they do not.
 const PRIORITY: u32 = 74;
-
-/// What makes a packet ours.
-#[derive(Clone, Copy)]
-struct Selector {
-    mark: u32,
-    mask: u32,
-    fp: u16,
-    table: u32,
-}
 
 /// The rules and routes of one relay.
 pub(super) struct PolicyRouting {
@@ -153,7 +139,7 @@ impl PolicyRouting {
             let mut kept = false;
             for rule in rules.iter().filter(|rule| selector.takes(rule, protocol)) {
                 if kept || priority_of(rule) > priority {
-                    self.change(RTM_DELRULE, 0, rule, family.rules(), &[libc::ENOENT])?;
+                    self.change(RTM_DELRULE, 0, rule, family.rules(), &[Errno::ENOENT])?;
                 } else {
                     kept = true;
                 }
@@ -161,7 +147,7 @@ impl PolicyRouting {
             if !kept {
                 let rule = selector.rule(family, protocol, priority);
                 let flags = NLM_F_CREATE | NLM_F_EXCL;
-                self.change(RTM_NEWRULE, flags, &rule, family.rules(), &[libc::EEXIST])?;
+                self.change(RTM_NEWRULE, flags, &rule, family.rules(), &[Errno::EEXIST])?;
             }
         }
         Ok(())
@@ -170,7 +156,13 @@ impl PolicyRouting {
     fn install_route(&mut self, family: Family) -> Result<(), CaptureError> {
         let route = self.selector.route(family);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.change(RTM_NEWROUTE, flags, &route, family.route(), &[libc::EEXIST])?;
+        self.change(
+            RTM_NEWROUTE,
+            flags,
+            &route,
+            family.route(),
+            &[Errno::EEXIST],
+        )?;
         match self.route_is_there(family)? {
             true => Ok(()),
             false => Err(CaptureError::RouteTableTaken {
@@ -187,11 +179,11 @@ impl PolicyRouting {
                 .iter()
                 .any(|&protocol| selector.takes(&rule, protocol))
             {
-                self.change(RTM_DELRULE, 0, &rule, family.rules(), &[libc::ENOENT])?;
+                self.change(RTM_DELRULE, 0, &rule, family.rules(), &[Errno::ENOENT])?;
             }
         }
         if self.route_is_there(family)? {
-            let gone = [libc::ESRCH, libc::ENOENT];
+            let gone = [Errno::ESRCH, Errno::ENOENT];
             self.change(
                 RTM_DELROUTE,
                 0,
@@ -245,7 +237,7 @@ impl PolicyRouting {
     ) -> Result<Vec<Vec<u8>>, CaptureError> {
         // ENOENT: a routing table that was never used.
         Ok(self
-            .ask(kind, NLM_F_DUMP, which, part, &[libc::ENOENT])?
+            .ask(kind, NLM_F_DUMP, which, part, &[Errno::ENOENT])?
             .bodies)
     }
 
@@ -255,7 +247,7 @@ impl PolicyRouting {
         flags: u16,
         what: &impl Emitable,
         part: Part,
-        fine: &[i32],
+        fine: &[Errno],
     ) -> Result<(), CaptureError> {
         self.ask(kind, NLM_F_ACK | flags, what, part, fine)
             .map(drop)
@@ -268,7 +260,7 @@ impl PolicyRouting {
         flags: u16,
         what: &impl Emitable,
         part: Part,
-        fine: &[i32],
+        fine: &[Errno],
     ) -> Result<Replies, CaptureError> {
         let mut body = vec![0; what.buffer_len()];
         what.emit(&mut body);
@@ -283,136 +275,6 @@ impl PolicyRouting {
             _ => Ok(replies),
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn number(self) -> AddressFamily {
-        match self {
-            Family::V4 => AddressFamily::Inet,
-            Family::V6 => AddressFamily::Inet6,
-        }
-    }
-
-    fn protocols(self) -> [IpProtocol; 2] {
-        match self {
-            Family::V4 => [IpProtocol::Udp, IpProtocol::Icmp],
-            Family::V6 => [IpProtocol::Udp, ICMPV6],
-        }
-    }
-
-    fn rules(self) -> Part {
-        match self {
-            Family::V4 => Part::Ipv4Rules,
-            Family::V6 => Part::Ipv6Rules,
-        }
-    }
-
-    fn route(self) -> Part {
-        match self {
-            Family::V4 => Part::Ipv4Route,
-            Family::V6 => Part::Ipv6Route,
-        }
-    }
-}
-
-impl Selector {
-    fn rule(self, family: Family, protocol: IpProtocol, priority: u32) -> RuleMessage {
-        let mut rule = RuleMessage::default();
-        rule.header = RuleHeader {
-            family: family.number(),
-            action: RuleAction::ToTable,
-            ..RuleHeader::default()
-        };
-        rule.attributes = vec![
-            RuleAttribute::Priority(priority),
-            RuleAttribute::FwMark(self.mark),
-            RuleAttribute::FwMask(self.mask),
-            RuleAttribute::Table(self.table),
-            RuleAttribute::IpProtocol(protocol),
-            RuleAttribute::Protocol(RouteProtocol::Static),
-        ];
-        rule.attributes.extend(self.port(protocol));
-        rule
-    }
-
-    /// Whether a rule of the kernel is ours for this protocol, at any priority.
-    fn takes(self, rule: &RuleMessage, protocol: IpProtocol) -> bool {
-        let mut wanted = vec![
-            RuleAttribute::FwMark(self.mark),
-            RuleAttribute::FwMask(self.mask),
-            RuleAttribute::Table(self.table),
-            RuleAttribute::IpProtocol(protocol),
-        ];
-        wanted.extend(self.port(protocol));
-        let narrower = |attribute: &RuleAttribute| {
-            use RuleAttribute as A;
-            match attribute {
-                A::Destination(_) | A::Source(_) | A::Iifname(_) | A::Oifname(_) => true,
-                A::TunId(_) | A::UidRange(_) | A::SourcePortRange(_) => true,
-                A::DestinationPortRange(_) => !wanted.contains(attribute),
-                _ => false,
-            }
-        };
-        rule.header.action == RuleAction::ToTable
-            && !rule.header.flags.contains(RuleFlags::Invert)
-            && rule.header.tos == 0
-            && wanted
-                .iter()
-                .all(|attribute| rule.attributes.contains(attribute))
-            && !rule.attributes.iter().any(narrower)
-    }
-
-    fn port(self, protocol: IpProtocol) -> Option<RuleAttribute> {
-        let range = RulePortRange {
-            start: self.fp,
-            end: self.fp,
-        };
-        (protocol == IpProtocol::Udp).then_some(RuleAttribute::DestinationPortRange(range))
-    }
-
-    fn route(self, family: Family) -> RouteMessage {
-        let mut route = RouteMessage::default();
-        route.header = RouteHeader {
-            address_family: family.number(),
-            protocol: RouteProtocol::Static,
-            scope: match family {
-                Family::V4 => RouteScope::Host,
-                Family::V6 => RouteScope::Universe,
-            },
-            kind: RouteType::Local,
-            ..RouteHeader::default()
-        };
-        route.attributes = vec![
-            RouteAttribute::Table(self.table),
-            RouteAttribute::Oif(LOOPBACK),
-        ];
-        route
-    }
-}
-
-fn priority_of(rule: &RuleMessage) -> u32 {
-    let priority = |attribute: &RuleAttribute| match attribute {
-        RuleAttribute::Priority(priority) => Some(*priority),
-        _ => None,
-    };
-    rule.attributes.iter().find_map(priority).unwrap_or(0)
-}
-
-fn table_of(rule: &RuleMessage) -> u32 {
-    let table = |attribute: &RuleAttribute| match attribute {
-        RuleAttribute::Table(table) => Some(*table),
-        _ => None,
-    };
-    rule.attributes
-        .iter()
-        .find_map(table)
-        .unwrap_or(u32::from(rule.header.table))
 }
 
 /// Whether this network namespace has IPv6 switched off, on loopback at least.

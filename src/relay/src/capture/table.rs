@@ -9,11 +9,15 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
+use flexcast_udp::Errno;
+
 use super::attribute::{find, number, read, text};
 use super::error::{CaptureError, Part};
 use super::finding::Finding;
 use super::netlink::{Netlink, Replies};
-use super::ruleset::{self, RuleName, RULES};
+use super::rule::{self, RuleName, RULES};
+use super::ruleset;
+use super::set;
 use super::transaction::{content, get, list, Message, Refusal, Transaction};
 use super::{owner, Counters, Settings};
 
@@ -28,6 +32,8 @@ const COUNTER_PACKETS: u16 = 2;
 /// The netlink socket, and with it the table.
 pub(super) struct Table {
     netlink: Netlink,
+    /// Whether there is one that is ours to remove.
+    made: bool,
 }
 
 /// Whose the table of our name is.
@@ -46,7 +52,10 @@ impl Table {
     pub(super) fn open() -> Result<Self, CaptureError> {
         let netlink = Netlink::open(netlink_sys::protocols::NETLINK_NETFILTER);
         let netlink = netlink.map_err(|error| CaptureError::socket(Part::Table, error))?;
-        Ok(Self { netlink })
+        Ok(Self {
+            netlink,
+            made: false,
+        })
     }
 
     /// Whether an abandoned table is to be replaced.
@@ -73,18 +82,19 @@ impl Table {
         let mut findings = Vec::new();
         let mut result = self.try_create(settings, settings.owner, replace);
         let flag_refused =
-            |refusal: &Refusal| refusal.part == Part::Table && refusal.errno == libc::EINVAL;
+            |refusal: &Refusal| refusal.part == Part::Table && refusal.errno == Errno::EINVAL;
         if settings.owner && result.as_ref().is_err_and(flag_refused) {
             findings.push(Finding::NoOwnerFlag);
             result = self.try_create(settings, false, replace);
         }
         if let Err(refusal) = result {
             // Somebody was faster.
-            if matches!(refusal.errno, libc::EEXIST | libc::EPERM) {
+            if matches!(refusal.errno, Errno::EEXIST | Errno::EPERM) {
                 self.look_for_another(settings)?;
             }
             return Err(refusal.error);
         }
+        self.made = true;
         if replace {
             findings.push(Finding::ReplacedTable {
                 table: settings.table_name.clone(),
@@ -110,8 +120,8 @@ impl Table {
         let mut to = Transaction::new(&mut self.netlink);
         write(&mut to, &settings.table_name);
         to.commit().map_err(|refusal| match refusal.errno {
-            libc::ENOENT => CaptureError::Gone { part: Part::Table },
-            libc::ENFILE => CaptureError::LetThroughFull,
+            Errno::ENOENT => CaptureError::Gone { part: Part::Table },
+            Errno::ENFILE => CaptureError::LetThroughFull,
             _ => refusal.error,
         })
     }
@@ -147,10 +157,10 @@ impl Table {
                 .sum()
         };
         let counters = Counters {
-            captured: sum(&[ruleset::CAPTURED]),
-            no_listener: sum(&[ruleset::UNHEARD]),
-            let_through: sum(&[ruleset::PAIRS, ruleset::SENDERS].concat()),
-            icmp_errors: sum(&ruleset::ICMP_ERRORS),
+            captured: sum(&[rule::CAPTURED]),
+            no_listener: sum(&[rule::UNHEARD]),
+            let_through: sum(&[rule::PAIRS, rule::SENDERS].concat()),
+            icmp_errors: sum(&rule::ICMP_ERRORS),
         };
         Ok((missing, counters))
     }
@@ -160,10 +170,15 @@ impl Table {
         self.has_live_element(&settings.table_name)
     }
 
+    /// Removes the table, if this made one.
+    ///
     /// # Errors
-    /// [`CaptureError::Gone`] when it was not there.
+    /// [`CaptureError::Gone`] when it was not there any more.
     pub(super) fn remove(&mut self, settings: &Settings) -> Result<(), CaptureError> {
-        self.change(ruleset::remove, settings)
+        match std::mem::take(&mut self.made) {
+            true => self.change(ruleset::remove, settings),
+            false => Ok(()),
+        }
     }
 
     fn try_create(
@@ -187,7 +202,7 @@ impl Table {
             Ok(replies)
                 if replies
                     .refusal()
-                    .is_some_and(|answer| answer.errno == libc::ENOENT) =>
+                    .is_some_and(|answer| answer.errno == Errno::ENOENT) =>
             {
                 return Ok(Found::Nothing);
             }
@@ -217,14 +232,14 @@ impl Table {
         let comments = replies.bodies.iter().map(|body| read_rule(content(body)).0);
         Ok(comments
             .into_iter()
-            .any(|comment| comment == ruleset::CAPTURED.comment))
+            .any(|comment| comment == rule::CAPTURED.comment))
     }
 
     fn has_live_element(&mut self, table: &str) -> Result<bool, CaptureError> {
         let replies = list(
             &mut self.netlink,
             Message::GetSetElement,
-            &ruleset::of_alive(table),
+            &set::of_alive(table),
         );
         let replies = self.answered(replies, Part::AliveSet)?;
         let with_elements =

@@ -7,6 +7,8 @@
 //! Promises: a refusal names the part whose change the kernel refused first.
 //! Numbers from `linux/netfilter/nfnetlink.h` and `nf_tables.h`.
 
+use flexcast_udp::Errno;
+
 use super::attribute::Attributes;
 use super::error::{CaptureError, Part};
 use super::netlink::{frame, Netlink, Replies, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
@@ -113,7 +115,7 @@ impl<'a> Transaction<'a> {
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) part: Part,
-    pub(super) errno: i32,
+    pub(super) errno: Errno,
     pub(super) error: CaptureError,
 }
 
@@ -121,7 +123,7 @@ impl Refusal {
     fn new(part: Part, error: CaptureError) -> Self {
         Self {
             part,
-            errno: 0,
+            errno: Errno(0),
             error,
         }
     }
