@@ -16,6 +16,7 @@ mod errno;
 pub mod fan_out;
 mod fd;
 pub mod filter;
+pub mod icmp;
 pub mod process;
 pub mod raw;
 pub mod selftest;
