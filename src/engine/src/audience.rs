@@ -263,6 +263,10 @@ impl Audience {
             },
         };
         self.tombstones.remove(&nonce);
+        // A direct request of an entry does not change where its stream comes from:
+        // filters and firewalls expect the address first asked.
+        let first = self.slots[index(slot)].as_ref().map(|e| e.asked);
+        let asked = first.filter(|_| request.direct).unwrap_or(asked);
         self.refresh(voice, slot, from, asked, own_address, header, request);
         self.turn(voice, slot, request);
         self.answer(voice, slot, header.sequence);

@@ -346,6 +346,16 @@ impl Relay {
         }
     }
 
+    /// Whether a requester at this address has an entry in a channel of `sender`.
+    /// Looks through all channels.
+    #[must_use]
+    pub fn has_entry(&self, from: SocketAddr, sender: IpAddr) -> bool {
+        let of_sender = self.channels.iter().filter(|(c, _)| c.sender == sender);
+        of_sender
+            .into_iter()
+            .any(|(_, c)| c.audience.contains(from))
+    }
+
     /// An ICMP error quoted our stream to `to`: ask it for a sign of life.
     pub fn on_unreachable(&mut self, now: Time, to: SocketAddr) {
         let mut touched = Vec::new();
