@@ -16,6 +16,8 @@ mod receiver;
 mod selector;
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod interpreter;
 #[cfg(test)]
 mod live_tests;

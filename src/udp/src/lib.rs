@@ -19,6 +19,8 @@ pub mod filter;
 pub mod icmp;
 pub mod process;
 pub mod raw;
+#[cfg(test)]
+mod sandbox;
 pub mod selftest;
 mod socket;
 pub mod sockopt;

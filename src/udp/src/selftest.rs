@@ -158,3 +158,6 @@ fn unknown(step: &'static str, errno: Errno) -> Probe {
 fn does_not(step: &'static str, errno: Option<Errno>) -> Probe {
     Probe::DoesNot(Reason { step, errno })
 }
+
+#[cfg(test)]
+mod tests;
