@@ -17,3 +17,14 @@ pub mod receive;
 pub mod send;
 
 pub use background::now;
+
+pub use flexcast_engine::{NodeSettings, RequesterSettings};
+pub use flexcast_udp::filter::Untrailed;
+pub use flexcast_udp::Errno;
+
+/// What a guest in somebody else's process (the preload library) may use of the
+/// door to the kernel: single calls by number, which meet no hook.
+pub mod kernel {
+    pub use flexcast_udp::process::{boottime_us, local_addresses, pid, read_file};
+    pub use flexcast_udp::{raw, sockopt};
+}
