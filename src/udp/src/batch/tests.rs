@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use flexcast_testbed::World;
+
 use super::*;
 use crate::ancillary::records;
 use crate::process::{poll, PollFd};
@@ -89,6 +91,35 @@ fn the_source_is_the_one_asked_for() {
             let received = recv_one(&receiver, &mut buffer).unwrap();
             assert_eq!((received.payload, received.from.ip()), (expected, source));
         }
+    }
+}
+
+#[test]
+fn a_transparent_socket_speaks_as_anybody() {
+    let name = "batch::tests::a_transparent_socket_speaks_as_anybody";
+    if World::enter(name).is_none() {
+        return;
+    }
+    for (family, near, foreign) in [
+        (Family::V4, "127.0.0.1", "10.77.0.1"),
+        (Family::V6, "127.0.0.1", "10.77.0.1"),
+        (Family::V6, "::1", "fd77::1"),
+    ] {
+        let (near, foreign): (IpAddr, IpAddr) = (near.parse().unwrap(), foreign.parse().unwrap());
+        let (receiver, to) = bound(Family::of(near), near);
+        let (sender, port) = bound(family, family.any());
+        let say = || send_one(&sender, to, Some(foreign), Class::Stream, &[b"hello"]);
+        assert!(say().is_err(), "{near}: a foreign source needs the option");
+        sender.set_transparent(true).unwrap();
+        assert_eq!(say(), Ok(5), "{near}");
+        wait(&receiver);
+        let mut buffer = [0; 16];
+        let heard = recv_one(&receiver, &mut buffer).unwrap();
+        assert_eq!(heard.from, SocketAddr::new(foreign, port.port()));
+        // And it can be bound to an address that is not ours.
+        let elsewhere = UdpSocket::new(family).unwrap();
+        elsewhere.set_transparent(true).unwrap();
+        assert_eq!(elsewhere.bind(SocketAddr::new(foreign, 7450)), Ok(()));
     }
 }
 
