@@ -112,9 +112,15 @@ impl Relay {
         self.gate.node
     }
 
-    /// What was counted.
+    /// The counters, to count what the caller drops.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.gate.counters
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.gate.counters
     }
 
     /// The next order for sockets.
@@ -539,6 +545,12 @@ impl Relay {
         if self.draining.is_none() {
             self.draining = Some((now + DRAIN_LIMIT, now));
         }
+    }
+
+    /// Whether it is draining.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_some()
     }
 
     /// Whether draining is over.

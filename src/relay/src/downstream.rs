@@ -4,13 +4,17 @@
 //! any address: it catches both families, learns the original destination from
 //! PKTINFO, and sends as S. Is not what captures (`capture`).
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use flexcast_engine::Target;
-use flexcast_udp::batch::{Class, ReceiveBatch, SendBatch};
+use flexcast_udp::batch::{Class, ReceiveBatch, Received, SendBatch};
 use flexcast_udp::fan_out::{self, FanOut};
 use flexcast_udp::{Errno, Family, UdpSocket};
+
+/// Datagrams taken by one call, and the longest: requests are a few hundred bytes,
+/// traces some more.
+const SLOTS: usize = 64;
+const LONGEST: usize = 2_048;
 
 /// What was sent and what was not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,13 +31,11 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct Downstream {
     pub(crate) socket: UdpSocket,
-    pub(crate) batch: ReceiveBatch,
+    batch: ReceiveBatch,
     control: SendBatch,
     fan_out: FanOut,
     targets: Vec<fan_out::Target>,
     pub(crate) sent: Sent,
-    /// Sends refused for a reason other than a full socket, by requester.
-    pub(crate) trouble: HashMap<SocketAddr, u64>,
 }
 
 impl Downstream {
@@ -49,12 +51,11 @@ impl Downstream {
         let _ = socket.set_send_buffer(receive_buffer);
         Ok(Downstream {
             socket,
-            batch: ReceiveBatch::new(64, 2048),
+            batch: ReceiveBatch::new(SLOTS, LONGEST),
             control: SendBatch::new(),
             fan_out: FanOut::new(),
             targets: Vec::new(),
             sent: Sent::default(),
-            trouble: HashMap::new(),
         })
     }
 
@@ -67,6 +68,21 @@ impl Downstream {
         socket.set_no_path_mtu_discovery()?;
         socket.bind(SocketAddr::new(socket.family().any(), fp))?;
         Ok(socket)
+    }
+
+    /// Takes what is queued; how many.
+    pub(crate) fn receive(&mut self) -> usize {
+        self.batch.receive(&self.socket).unwrap_or(0)
+    }
+
+    /// A datagram of those that the last call has brought.
+    pub(crate) fn received(&self, at: usize) -> Received<'_> {
+        self.batch.get(at)
+    }
+
+    /// The most datagrams that one call brings.
+    pub(crate) fn slots(&self) -> usize {
+        SLOTS
     }
 
     /// Queues a control datagram from `source`:FP.
@@ -100,14 +116,10 @@ impl Downstream {
             to: t.to,
             source: Some(t.source),
         }));
-        let (trouble, targets) = (&mut self.trouble, &self.targets);
+        // Each refusal is one requester's own and is counted below.
         let flushed = self
             .fan_out
-            .send(&self.socket, datagrams, targets, &mut |at, _| {
-                if trouble.len() < 4096 || trouble.contains_key(&targets[at].to) {
-                    *trouble.entry(targets[at].to).or_default() += 1;
-                }
-            });
+            .send(&self.socket, datagrams, &self.targets, &mut |_, _| {});
         self.sent.copies += flushed.sent as u64;
         self.sent.refused += flushed.failed as u64;
         self.sent.dropped += flushed.dropped as u64;

@@ -7,12 +7,18 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+mod complaints;
 mod downstream;
+mod error;
+mod forward;
 mod service;
 mod settings;
 mod status;
+mod strangers;
 mod upstream;
+mod watch;
 
-pub use service::{Service, ServiceError};
+pub use error::ServiceError;
+pub use service::Service;
 pub use settings::Settings;
 pub use status::{ask_status, ChannelLine, RequesterLine, StatusError, StatusReport};

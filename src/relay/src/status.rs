@@ -2,16 +2,20 @@
 //! of its network namespace, as JSON. Anybody on the host may ask; nothing can be
 //! changed here. Is not metrics over HTTP.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use flexcast_engine::{RelayReport, Time};
-use flexcast_udp::process::{self, PollFd};
+use flexcast_udp::process::{self, Epoll, Interest, PollFd};
 use flexcast_udp::unix::{Listener, Stream};
 use flexcast_udp::Errno;
 use flexcast_wire::Malformed;
 use serde::{Deserialize, Serialize};
 
-use crate::downstream::Sent;
+use crate::complaints::Heard;
+use crate::downstream::Downstream;
+use crate::error::ServiceError;
+use crate::watch::Watch;
 
 /// Largest message on the socket.
 const CHUNK: usize = 32 * 1024;
@@ -29,6 +33,8 @@ pub struct StatusReport {
     pub draining: bool,
     /// Whether requests are being captured.
     pub capturing: bool,
+    /// Why not; empty while they are.
+    pub not_capturing: String,
     /// Whether super-packets (UDP_SEGMENT) are used.
     pub segmentation_offload: bool,
     /// Requesters in all channels.
@@ -51,6 +57,12 @@ pub struct StatusReport {
     pub refused_full: u64,
     /// Refusals for a loop or a used-up hop budget.
     pub refused_loop: u64,
+    /// Control that was not for this relay.
+    pub strange: u64,
+    /// ICMP errors about stream copies that met nobody.
+    pub icmp_unreachable: u64,
+    /// ICMP errors about stream copies too large for a link below.
+    pub icmp_too_big: u64,
     /// Malformed datagrams dropped, by reason.
     pub malformed: Vec<(String, u64)>,
     /// The channels.
@@ -91,6 +103,8 @@ pub struct ChannelLine {
 pub struct RequesterLine {
     /// Address and port.
     pub address: String,
+    /// The address that it asked, which its stream comes from.
+    pub asked: String,
     /// Granted without stream, as another node feeds it.
     pub standby: bool,
     /// Seconds since it entered.
@@ -111,11 +125,12 @@ impl StatusReport {
     pub(crate) fn new(
         report: &RelayReport,
         port: u16,
-        capturing: bool,
-        segments: bool,
-        sent: Sent,
+        watch: &Watch,
+        downstream: &Downstream,
+        heard: Heard,
     ) -> StatusReport {
         let counters = &report.counters;
+        let sent = downstream.sent;
         let malformed = Malformed::ALL
             .iter()
             .map(|m| (m.to_string(), counters.malformed[m.index()]))
@@ -126,8 +141,9 @@ impl StatusReport {
             pid: process::pid(),
             port,
             draining: report.draining,
-            capturing,
-            segmentation_offload: segments,
+            capturing: watch.captures(),
+            not_capturing: watch.why().to_owned(),
+            segmentation_offload: downstream.segments(),
             requesters: report.entries,
             copies_sent: sent.copies,
             copies_refused: sent.refused,
@@ -138,6 +154,9 @@ impl StatusReport {
             requests_silenced: counters.silenced,
             refused_full: counters.refused_full,
             refused_loop: counters.refused_loop,
+            strange: counters.strange,
+            icmp_unreachable: heard.unreachable,
+            icmp_too_big: heard.too_big,
             malformed,
             channels: report.channels.iter().map(line).collect(),
         }
@@ -173,6 +192,7 @@ fn line(c: &flexcast_engine::ChannelSummary) -> ChannelLine {
             .iter()
             .map(|r| RequesterLine {
                 address: r.address.to_string(),
+                asked: r.asked.to_string(),
                 standby: r.standby,
                 age: r.age.as_secs_f64(),
                 idle: r.idle.as_secs_f64(),
@@ -190,30 +210,93 @@ fn name(fp: u16) -> Vec<u8> {
     format!("flexcast-relay/{fp}").into_bytes()
 }
 
+/// A report is made anew after this, or after ten times what making it took: who
+/// asks often does not hold up the stream.
+const STALE: Duration = Duration::from_millis(200);
+/// Askers who have not read their report yet.
+const WAITING: usize = 16;
+
 /// Answers whoever connects.
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) listener: Listener,
+    report: Rc<[u8]>,
+    stale_at: Time,
+    waiting: Vec<Asker>,
+}
+
+/// Somebody with the part of the report that is not sent yet.
+#[derive(Debug)]
+struct Asker {
+    stream: Stream,
+    report: Rc<[u8]>,
+    sent: usize,
 }
 
 impl Door {
-    pub(crate) fn open(fp: u16) -> Result<Door, Errno> {
-        let listener = Listener::bind(&name(fp))?;
-        Ok(Door { listener })
+    pub(crate) fn open(fp: u16) -> Result<Door, ServiceError> {
+        let listener = Listener::bind(&name(fp)).map_err(|errno| match errno {
+            Errno::EADDRINUSE => ServiceError::AnotherRelay {
+                port: fp,
+                process: Stream::connect(&name(fp))
+                    .and_then(|stream| stream.peer())
+                    .map_or_else(|_| String::new(), |peer| format!(" (process {})", peer.pid)),
+            },
+            errno => ServiceError::of("the status socket")(errno),
+        })?;
+        Ok(Door {
+            listener,
+            report: Rc::new([]),
+            stale_at: Time(0),
+            waiting: Vec::new(),
+        })
     }
 
-    /// Accepts one connection and sends it the report, in chunks; the end is an
-    /// empty one.
-    pub(crate) fn answer(&self, report: impl FnOnce() -> StatusReport) {
-        let Ok(stream) = self.listener.accept() else {
-            return;
-        };
-        let json = serde_json::to_vec(&report()).unwrap_or_default();
-        for chunk in json.chunks(CHUNK) {
-            if stream.send(chunk, &[]).is_err() {
-                return;
+    /// Accepts who waits and sends each the report; the end is the connection's.
+    pub(crate) fn answer(
+        &mut self,
+        now: Time,
+        epoll: &Epoll,
+        token: u64,
+        report: impl FnOnce() -> StatusReport,
+    ) {
+        if now >= self.stale_at {
+            let json = serde_json::to_vec(&report()).unwrap_or_default();
+            let took = Time(process::boottime_us()).since(now);
+            self.report = json.into();
+            self.stale_at = now + STALE.max(took * 10);
+        }
+        while let Ok(stream) = self.listener.accept() {
+            let mut asker = Asker {
+                stream,
+                report: Rc::clone(&self.report),
+                sent: 0,
+            };
+            if !asker.send() && self.waiting.len() < WAITING {
+                let _ = epoll.add(asker.stream.fd.as_raw(), token, Interest::WRITE);
+                self.waiting.push(asker);
             }
         }
+    }
+
+    /// Sends more to those whose queues were full.
+    pub(crate) fn go_on(&mut self) {
+        self.waiting.retain_mut(|asker| !asker.send());
+    }
+}
+
+impl Asker {
+    /// Whether all is sent, or nobody reads it any more.
+    fn send(&mut self) -> bool {
+        while self.sent < self.report.len() {
+            let end = self.report.len().min(self.sent + CHUNK);
+            match self.stream.send(&self.report[self.sent..end], &[]) {
+                Ok(_) => self.sent = end,
+                Err(Errno::EAGAIN) => return false,
+                Err(_) => return true,
+            }
+        }
+        true
     }
 }
 

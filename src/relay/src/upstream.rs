@@ -3,7 +3,7 @@
 //! what is sent back. Is not the decision to ask (`engine`).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use flexcast_udp::batch::{send_one, Class};
 use flexcast_udp::process::{Epoll, Interest};
@@ -57,9 +57,14 @@ impl Upstream {
         Some((channel, &self.sockets.get(&channel)?.0))
     }
 
-    /// The epoll tokens of all sockets.
-    pub(crate) fn tokens(&self) -> Vec<u64> {
-        self.channels.keys().copied().collect()
+    /// All requesting sockets.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.sockets.values().map(|(socket, _)| socket)
+    }
+
+    /// Whether channels of this sender are asked for.
+    pub(crate) fn asks(&self, sender: IpAddr) -> bool {
+        self.sockets.keys().any(|channel| channel.sender == sender)
     }
 
     /// Sends a request.

@@ -29,6 +29,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 pub use error::{CaptureError, Part};
 pub use finding::{look_around, Finding};
+pub use owner::holder_of_udp_port;
 use policy_routing::PolicyRouting;
 pub use settings::Settings;
 use table::Table;
