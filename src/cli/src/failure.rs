@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use flexcast_relay::capture::CaptureError;
+use flexcast_relay::{ServiceError, StatusError};
 use flexcast_rules::{RuleError, SettingsError};
 
 use crate::executable::ExecutableError;
@@ -40,6 +42,12 @@ pub(crate) enum Failure {
     /// The program cannot be run under Flexcast.
     #[error("{0}")]
     Executable(#[from] ExecutableError),
+    /// The relay cannot start or go on.
+    #[error("{0}")]
+    Relay(#[from] ServiceError),
+    /// No relay to be asked.
+    #[error("{0}")]
+    Status(#[from] StatusError),
     /// The kernel refused to run it.
     #[error("cannot run {path}: {error}", path = path.display())]
     Exec {
@@ -58,7 +66,9 @@ impl Failure {
             Failure::Rule { .. }
             | Failure::MapVariable(_)
             | Failure::Settings(_)
-            | Failure::NoRule => 2,
+            | Failure::NoRule
+            | Failure::Relay(ServiceError::Capture(CaptureError::Setting { .. })) => 2,
+            Failure::Relay(_) | Failure::Status(_) => 1,
             Failure::Read { .. } | Failure::Preload(_) | Failure::Write(_) => 1,
             Failure::Executable(ExecutableError::NotFound { .. }) => 127,
             Failure::Exec { error, .. } if error.kind() == std::io::ErrorKind::NotFound => 127,

@@ -9,9 +9,12 @@
 mod executable;
 mod explain;
 mod failure;
+mod logging;
 mod map_options;
 mod preload;
+mod relay;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 
@@ -33,6 +36,9 @@ Examples:
   flexcast run --map 239.1.0.0/16=10.0.0.5 -- ffmpeg -re -i in.ts -c copy -f mpegts udp://239.1.1.4:5000
   flexcast run --map 239.1.0.0/16=10.0.0.5 -- ffplay udp://239.1.1.4:5000
 
+  # on a router between them
+  flexcast relay
+
   # what becomes of an address on this host
   flexcast map --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000
 
@@ -52,6 +58,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Relay(relay::Relay),
+    Status(status::Status),
     Map(explain::Explain),
     Completions(Completions),
 }
@@ -69,6 +77,8 @@ fn main() -> ExitCode {
     // Wrong usage ends here, with code 2; --help and --version with 0.
     let done = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
+        Command::Relay(relay) => relay.execute(),
+        Command::Status(status) => status.execute(),
         Command::Map(map) => map.execute(),
         Command::Completions(completions) => completions.execute(),
     };
