@@ -10,7 +10,7 @@ topo_tree
 bg a1 first "$WORK/join" -k 10.98.11.2 5000
 bg b3 second "$WORK/join" -k 10.98.23.2 5000
 await "both are there" 5 eval 'says first joined && says second joined'
-check "an endpoint has no capability" assert_no_capability first
+check "an endpoint is neither root nor has it a capability" unprivileged first
 plain s "$WORK/push" -n 300 -r 2000 10.98.11.2 5000
 await "all of them arrive" 5 eval '[ "$(counted a1 unicast)" -eq 300 ]'
 check "each link of the way carried 300" \

@@ -11,8 +11,9 @@
 #     a1 a2 a3 b1 b2 b3               10.98.11.2 .12.2 .13.2  .21.2 .22.2 .23.2
 #
 # Promises: needs no root, leaves no process, namespace or file behind, also when
-# it fails; endpoints run without any capability. Exit status 0 passed, 1 failed,
-# 77 skipped with the reason on the last line. Is not a test by itself.
+# it fails; endpoints run as user 1000 without any capability, from a folder that
+# anyone may read. Exit status 0 passed, 1 failed, 77 skipped with the reason on
+# the last line. Is not a test by itself.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -21,18 +22,43 @@ TOPIC=$(basename "$0" .sh)
 FP=7450
 MAP='239.1.0.0/16=10.98.0.1 232.1.0.0/16=10.98.0.1'
 
+# enter COMMAND...: into a user namespace, root there. Root of the machine maps a
+# second user, 1000, so that endpoints are truly another user; an ordinary user may
+# map only itself, and endpoints get a user namespace of their own (`ENDPOINT`).
+enter() {
+    local holder both=$'0 0 1\n1000 1000 1'
+    [ "$(id -u)" -eq 0 ] || exec unshare -Ur "$@"
+    unshare -U sleep 5 &
+    holder=$!
+    until [ "$(readlink "/proc/$holder/ns/user")" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.01; done
+    # cat, as the kernel takes a map in one write only.
+    if ! { cat <<<"$both" >"/proc/$holder/uid_map" && cat <<<"$both" >"/proc/$holder/gid_map"; } 2>/dev/null; then
+        kill "$holder"
+        exec unshare -Ur "$@" # root of a container that has no user 1000
+    fi
+    # shellcheck disable=SC2016 # for the inner shell
+    exec nsenter -U -t "$holder" -S 0 -G 0 sh -c 'kill "$0"; exec "$@"' "$holder" "$@"
+}
+
 if [ "${SHIM_TEST_INSIDE:-}" != "$$" ]; then
     # exec keeps the process id, so an inherited variable cannot be mistaken.
     # A process namespace: when its first process ends, the kernel ends all others.
     # shellcheck disable=SC2016 # for the inner shell
-    exec unshare -Urnmpf --mount-proc --kill-child bash -c \
-        'mount -t tmpfs none /run && mkdir /run/netns && SHIM_TEST_INSIDE=$$ exec bash "$@"' \
+    enter unshare -nmpf --mount-proc --kill-child bash -c \
+        'mount -t tmpfs -o mode=755 none /run && mkdir /run/netns && SHIM_TEST_INSIDE=$$ exec bash "$@"' \
         - "$(realpath "$0")" "$@"
 fi
 
 # In this namespace's own /run: gone with it, whatever kills the topic.
 WORK=/run/topic
-mkdir -m 755 "$WORK"
+mkdir -m 1777 "$WORK"
+cd "$WORK"
+if grep -q '^ *1000 ' /proc/self/uid_map; then
+    ENDPOINT=(setpriv --reuid=1000 --regid=1000 --clear-groups --bounding-set=-all --inh-caps=-all)
+else
+    ENDPOINT=(unshare --user --map-user=1000 --map-group=1000 --keep-caps
+        setpriv --bounding-set=-all --inh-caps=-all --ambient-caps=-all)
+fi
 failures=0
 declare -A PIDS=() NICS=()
 
@@ -86,6 +112,9 @@ await() {
 }
 
 milliseconds() { printf '%d\n' $(($(date +%s%N) / 1000000)); }
+
+# figure WHAT NUMBER UNIT: what was measured; scripts/soak.sh gathers these lines.
+figure() { printf 'figure %s: %s %s\n' "$1" "$2" "$3"; }
 
 # conclude: the last line of each topic.
 conclude() { [ "$failures" -eq 0 ]; }
@@ -213,11 +242,11 @@ on() {
     ip netns exec "$name" "$@"
 }
 
-# plain HOST COMMAND...: as an ordinary program runs, without any capability.
+# plain HOST COMMAND...: as an ordinary user's program runs, without any capability.
 plain() {
     local name=$1
     shift
-    ip netns exec "$name" setpriv --bounding-set=-all --inh-caps=-all "$@"
+    ip netns exec "$name" "${ENDPOINT[@]}" "$@"
 }
 
 # bg HOST NAME COMMAND...: in the background; output in $WORK/NAME.out and .log,
@@ -225,7 +254,7 @@ plain() {
 bg() {
     local name=$1 job=$2
     shift 2
-    bg_on "$name" "$job" setpriv --bounding-set=-all --inh-caps=-all "$@"
+    bg_on "$name" "$job" "${ENDPOINT[@]}" "$@"
 }
 bg_on() {
     local name=$1 job=$2
@@ -246,9 +275,27 @@ stop() { kill -"${2:-TERM}" "${PIDS[$1]}"; }
 
 says() { grep -q -- "$2" "$WORK/$1.log" "$WORK/$1.out"; }
 
-# Nobody gains a capability by running as root of the user namespace.
-assert_no_capability() { grep -q '^CapBnd:[[:space:]]*0*$' "/proc/${PIDS[$1]}/status"; }
-assert_shim_loaded() { grep -q libflexcast_preload "/proc/${PIDS[$1]}/maps"; }
+# program NAME: the pid of the program itself: `flexcast run --wait-for` and strace
+# stay as its parent, everything else becomes it.
+program() {
+    local child
+    child=$(pgrep -P "${PIDS[$1]}" | head -n 1)
+    echo "${child:-${PIDS[$1]}}"
+}
+# Neither root (in its own user namespace, where it has one) nor any capability.
+unprivileged() {
+    local proc
+    proc=/proc/$(program "$1")
+    [ "$(grep -cE '^Cap(Inh|Prm|Eff|Bnd|Amb):[[:space:]]*0*$' "$proc/status")" -eq 5 ] &&
+        { [ "$(stat -c %u "$proc")" -ne 0 ] ||
+            [ "$(readlink "$proc/ns/user")" != "$(readlink /proc/self/ns/user)" ]; }
+}
+shim_loaded() { grep -q libflexcast_preload "/proc/$(program "$1")/maps"; }
+# guest NAME: a program under the shim, as an ordinary user has it.
+guest() {
+    await "the shim is in $1" 5 shim_loaded "$1"
+    check "$1 is neither root nor has it a capability" unprivileged "$1"
+}
 
 # ours: brings the built programs to a folder that anyone may read.
 ours() {
@@ -323,10 +370,30 @@ three_relays() {
     for name in r1 r2 r3; do relay "$name"; done
 }
 
-# complete NAME COUNT: a `join -k` has ended and its line says all came, once each.
-complete() {
+# leave NAME: a `join -k` is ended; its line is shown and read by `tally`.
+leave() {
     stop "$1" 2>/dev/null || true
     reap "$1" || true
     printf '       %s: %s\n' "$1" "$(cat "$WORK/$1.out")"
-    grep -q "^received $2, lost 0, twice 0, reordered 0,.*foreign 0\$" "$WORK/$1.out"
+}
+# tally NAME received|lost|twice|reordered|'longest gap'|first|last|foreign
+tally() { sed -n "s/.*\b$2 \([0-9]*\).*/\1/p" "$WORK/$1.out"; }
+# unhurt NAME: of the stream between its first and its last nothing is missing.
+unhurt() { [ "$(tally "$1" lost) $(tally "$1" twice) $(tally "$1" foreign)" = '0 0 0' ]; }
+
+# complete NAME COUNT: it leaves, and its line says all came, once each, in order.
+complete() {
+    leave "$1"
+    unhurt "$1" && [ "$(tally "$1" received) $(tally "$1" reordered)" = "$2 0" ]
+}
+
+# status_of HOST EXPRESSION: of the relay there; EXPRESSION is Python's, over `r`.
+status_of() {
+    on "$1" "$FLEXCAST" status --json |
+        python3 -c 'import json, sys; r = json.load(sys.stdin); print(eval(sys.argv[1]))' "$2"
+}
+# requesters HOST [ADDRESS]: addresses and ports of those that the relay there feeds.
+requesters() {
+    status_of "$1" '"\n".join(q["address"] for c in r["channels"] for q in c["requesters"] if not q["standby"])' |
+        grep -F -- "${2:-}"
 }
