@@ -1,1 +1,29 @@
-//! Placeholder while the workspace is laid out.
+//! libflexcast_preload.so: what unmodified programs load to push to and join
+//! channels of Flexcast by the socket calls that they make anyway.
+//!
+//! ```text
+//!   program ── hooks/* ── foreign: one relaxed load (marks), then the real function
+//!                  │
+//!                  └── ours: table → Socket ── push: this host is the sender
+//!                                         └─── join: this host receives
+//! ```
+//! Promises, as a guest in somebody else's process: nothing is printed (but one
+//! line on standard error where the settings are wrong), `errno` changes only on
+//! failure, no panic gets out, nothing starts before the first mapped use, and what
+//! no rule matches is the kernel's as ever. Exports the hooks and nothing else.
+//! Is not the protocol: that is `runtime`'s, and below it.
+
+mod environment;
+mod errno;
+mod guard;
+mod hook;
+mod hooks;
+mod join;
+mod life;
+mod log;
+mod marks;
+mod name;
+mod real;
+mod socket;
+mod table;
+mod world;

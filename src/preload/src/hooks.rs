@@ -1,0 +1,7 @@
+//! The functions that are exported, by what they do to a descriptor.
+//!
+//! Promises: the foreign path is one load and the real call. Is not where roles act:
+//! hooks read arguments, ask `push` and `join`, and make the real call.
+
+mod lifecycle;
+mod naming;

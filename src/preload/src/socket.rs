@@ -1,0 +1,103 @@
+//! One kernel socket of the program's that is ours, under all its numbers.
+//!
+//! Promises: knows the kernel socket by its cookie, which no other socket has; each
+//! part has a lock of its own, held for moments only. Is not the roles themselves:
+//! what they keep about a socket are `push`'s and `join`'s fields here.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+use flexcast_runtime::kernel::sockopt;
+use libc::c_int;
+
+use crate::join::Joining;
+use crate::life::lock;
+use crate::name::Family;
+
+/// A socket in the table.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    cookie: AtomicU64,
+    family: Family,
+    /// Numbers of this process that name it; only the table changes it.
+    numbers: AtomicUsize,
+    names: Mutex<Names>,
+    /// Role *joins a group*.
+    pub(crate) joining: Mutex<Joining>,
+}
+
+/// What the naming calls answer instead of the kernel.
+#[derive(Clone, Copy, Default, Debug)]
+struct Names {
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+}
+
+impl Socket {
+    /// The socket behind `fd`; none where that is no UDP socket.
+    pub(crate) fn of(fd: c_int) -> Option<Socket> {
+        let family = Family::of_domain(sockopt::domain(fd).ok()?)?;
+        let udp = sockopt::socket_type(fd) == Ok(libc::SOCK_DGRAM)
+            && sockopt::protocol(fd) == Ok(libc::IPPROTO_UDP);
+        udp.then_some(Socket {
+            cookie: AtomicU64::new(sockopt::cookie(fd).ok()?),
+            family,
+            numbers: AtomicUsize::new(0),
+            names: Mutex::default(),
+            joining: Mutex::default(),
+        })
+    }
+
+    /// Whether `fd` is this very socket.
+    pub(crate) fn is(&self, fd: c_int) -> bool {
+        sockopt::cookie(fd) == Ok(self.cookie())
+    }
+
+    /// `SO_COOKIE`.
+    pub(crate) fn cookie(&self) -> u64 {
+        self.cookie.load(Ordering::Relaxed)
+    }
+
+    /// Another kernel socket has taken its place under the same numbers.
+    pub(crate) fn replaced_by(&self, cookie: u64) {
+        self.cookie.store(cookie, Ordering::Relaxed);
+    }
+
+    /// The domain it was made with.
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// How many numbers it has, after one came or went.
+    pub(crate) fn count_number(&self, more: bool) -> usize {
+        if more {
+            self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+        } else {
+            self.numbers
+                .fetch_sub(1, Ordering::Relaxed)
+                .saturating_sub(1)
+        }
+    }
+
+    /// What getsockname shows instead of the kernel's answer. An unspecified address
+    /// or port 0 in it stands for the kernel's.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        lock(&self.names).local
+    }
+
+    /// Sets what getsockname shows.
+    pub(crate) fn show_local(&self, name: Option<SocketAddr>) {
+        lock(&self.names).local = name;
+    }
+
+    /// The address that the program connected it to, where the kernel does not know.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        lock(&self.names).peer
+    }
+
+    /// The program connected it, without the kernel; none undoes.
+    pub(crate) fn set_peer(&self, peer: Option<SocketAddr>) {
+        lock(&self.names).peer = peer;
+    }
+}
