@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use flexcast_wire::{
     Body, Channel, Control, Handover, Header, NodeId, Nonce, Reason, Request, Sequence, Status,
-    Verdict, Want,
+    Verdict, Want, MAX_HOPS,
 };
 
 use crate::entry::{Entry, Phase, SETTLE};
@@ -25,6 +25,8 @@ use crate::{ChannelState, CookieJar, Fan, Outbox, RequesterSummary, Route, Time}
 const TOMBSTONE: Duration = ms(5_000);
 const TURN: Duration = ms(2_000);
 const SIGN_OF_LIFE: Duration = ms(1_000);
+/// Hop budgets from 0 to 32; larger ones count as 32.
+const BUDGETS: usize = MAX_HOPS + 1;
 
 /// What the audience needs of its node to speak.
 pub(crate) struct Voice<'a> {
@@ -79,11 +81,22 @@ pub struct EntryRecord {
     pub hop_budget: u8,
 }
 
+/// Where answers to an entry go: validated once, so nothing sent there floods
+/// somebody else.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    address: SocketAddr,
+    asked: IpAddr,
+    channel: Channel,
+    nonce: Nonce,
+}
+
 #[derive(Debug)]
 struct Tombstone {
     sequence: Sequence,
     until: Time,
     stopped_at: Option<Sequence>,
+    home: Home,
 }
 
 /// The requesters of one channel.
@@ -103,7 +116,8 @@ pub struct Audience {
     bytes: u64,
     highest: Option<Sequence>,
     below: u64,
-    deepest: u8,
+    /// How many entries show which hop budget.
+    budgets: [u32; BUDGETS],
     released: Vec<IpAddr>,
 }
 
@@ -126,7 +140,7 @@ impl Audience {
             bytes: 0,
             highest: None,
             below: 0,
-            deepest: 0,
+            budgets: [0; BUDGETS],
             released: Vec::new(),
         }
     }
@@ -149,11 +163,12 @@ impl Audience {
         self.below
     }
 
-    /// The largest hop budget that a requester showed since the audience was
-    /// last empty.
+    /// The largest hop budget among the requesters. It shrinks when the one that
+    /// showed it leaves: that starves a ring of relays.
     #[must_use]
     pub fn hop_budget(&self) -> u8 {
-        self.deepest
+        let largest = self.budgets.iter().rposition(|&n| n > 0);
+        largest.and_then(|n| u8::try_from(n).ok()).unwrap_or(0)
     }
 
     /// Who gets the stream.
@@ -237,13 +252,13 @@ impl Audience {
             }
         }
         let known = self.by_nonce.get(&nonce).copied();
-        match request.want {
-            Want::Leave { none_below } => {
-                return self.leave(voice, from, asked, header, known, none_below)
+        match (request.want, known) {
+            (Want::Leave { none_below }, Some(slot)) => {
+                return self.leave(voice, header, slot, none_below)
             }
-            Want::Until(at) if known.is_none() => {
-                return self.leave_again(voice, from, asked, header, Some(at))
-            }
+            (Want::Until(_), Some(slot)) => return self.stop(voice, header, slot, request),
+            (Want::Leave { .. }, None) => return self.leave_again(voice, header, None),
+            (Want::Until(at), None) => return self.leave_again(voice, header, Some(at)),
             _ => {}
         }
         if let Some(slot) = known {
@@ -304,7 +319,7 @@ impl Audience {
         };
         self.by_nonce.insert(nonce, slot);
         self.by_address.insert(from, slot);
-        self.below += 1;
+        self.count_in(slot);
         Some(slot)
     }
 
@@ -323,10 +338,10 @@ impl Audience {
         if let Some(other) = other {
             self.remove(other);
         }
+        self.count_out(slot);
         let Some(entry) = &mut self.slots[index(slot)] else {
             return;
         };
-        self.below -= u64::from(entry.receivers_below);
         entry.refresh(
             voice.now,
             header.sequence,
@@ -334,8 +349,6 @@ impl Audience {
             voice.longest_hold,
             voice.shortest_heartbeat,
         );
-        self.below += u64::from(entry.receivers_below);
-        self.deepest = self.deepest.max(entry.hop_budget);
         entry.next_heartbeat = voice.now + entry.heartbeat;
         if own_address.is_some() {
             entry.own_address = own_address;
@@ -346,6 +359,23 @@ impl Audience {
             self.by_address.remove(&old);
             self.by_address.insert(from, slot);
             self.place(slot);
+        }
+        self.count_in(slot);
+    }
+
+    /// Adds an entry to the sums over all.
+    fn count_in(&mut self, slot: u32) {
+        if let Some(entry) = &self.slots[index(slot)] {
+            self.below += u64::from(entry.receivers_below);
+            self.budgets[budget(entry)] += 1;
+        }
+    }
+
+    /// Takes an entry out of the sums over all, before it changes or goes.
+    fn count_out(&mut self, slot: u32) {
+        if let Some(entry) = &self.slots[index(slot)] {
+            self.below -= u64::from(entry.receivers_below);
+            self.budgets[budget(entry)] -= 1;
         }
     }
 
@@ -358,6 +388,10 @@ impl Audience {
         let ours = !request.parent.is_some() || request.parent == voice.node;
         match (request.want, entry.phase) {
             (Want::Stream, Phase::Standby | Phase::Stopping { .. }) if ours => {
+                entry.phase = Phase::Stream;
+            }
+            // The old parent is gone: nothing to wait for.
+            (Want::Stream, Phase::Starting { .. }) if !request.parent.is_some() => {
                 entry.phase = Phase::Stream;
             }
             (Want::From(k), Phase::Standby | Phase::Stopping { .. })
@@ -426,17 +460,14 @@ impl Audience {
 
     fn remove(&mut self, slot: u32) -> Option<Entry> {
         self.unplace(slot);
+        self.count_out(slot);
         let entry = self.slots[index(slot)].take()?;
         self.free.push(slot);
         self.by_nonce.remove(&entry.nonce);
         if self.by_address.get(&entry.address) == Some(&slot) {
             self.by_address.remove(&entry.address);
         }
-        self.below -= u64::from(entry.receivers_below);
         self.released.push(entry.charged);
-        if self.is_empty() {
-            self.deepest = 0;
-        }
         Some(entry)
     }
 
@@ -444,54 +475,80 @@ impl Audience {
     fn leave(
         &mut self,
         voice: &mut Voice<'_>,
-        from: SocketAddr,
-        asked: IpAddr,
         header: &Header,
-        known: Option<u32>,
+        slot: u32,
         none_below: bool,
     ) -> Taken {
-        let Some(slot) = known else {
-            return self.leave_again(voice, from, asked, header, None);
-        };
-        let newer = self.slots[index(slot)]
-            .as_ref()
-            .is_some_and(|e| header.sequence.newer_than(e.sequence));
-        if !newer {
+        if !self.is_newer(slot, header.sequence) {
             return Taken::Stale;
         }
         if let Some(entry) = self.remove(slot) {
-            self.entomb(voice.now, entry.nonce, header.sequence, None);
-            self.say_left(voice, from, asked, header, None);
+            let home = home(&entry);
+            self.entomb(voice.now, &home, header.sequence, None);
+            self.say_left(voice, &home, header.sequence, None);
         }
         Taken::Left { none_below }
+    }
+
+    /// `until J`: the stream ends there. It was not validated (the nonce is enough),
+    /// so it renews nothing and moves nothing.
+    fn stop(
+        &mut self,
+        voice: &mut Voice<'_>,
+        header: &Header,
+        slot: u32,
+        request: &Request,
+    ) -> Taken {
+        if !self.is_newer(slot, header.sequence) {
+            return Taken::Stale;
+        }
+        if let Some(entry) = &mut self.slots[index(slot)] {
+            entry.sequence = header.sequence;
+        }
+        self.turn(voice, slot, request);
+        self.answer(voice, slot, header.sequence);
+        self.arm(slot);
+        Taken::Refreshed
+    }
+
+    fn is_newer(&self, slot: u32, sequence: Sequence) -> bool {
+        let entry = self.slots[index(slot)].as_ref();
+        entry.is_some_and(|e| sequence.newer_than(e.sequence))
     }
 
     /// Answers a repeated leave or `until` from the tombstone.
     fn leave_again(
         &mut self,
         voice: &mut Voice<'_>,
-        from: SocketAddr,
-        asked: IpAddr,
         header: &Header,
         until: Option<Sequence>,
     ) -> Taken {
         if let Some(stone) = self.tombstones.get_mut(&header.nonce) {
             stone.sequence = header.sequence;
             let stopped = stone.stopped_at.or(until);
-            self.say_left(voice, from, asked, header, stopped);
+            let home = stone.home;
+            self.say_left(voice, &home, header.sequence, stopped);
         }
         Taken::Unknown
     }
 
-    fn entomb(&mut self, now: Time, nonce: Nonce, sequence: Sequence, at: Option<Sequence>) {
+    /// Takes an entry out that must not stay, without a tombstone.
+    pub(crate) fn expel(&mut self, nonce: Nonce) {
+        if let Some(&slot) = self.by_nonce.get(&nonce) {
+            self.remove(slot);
+        }
+    }
+
+    fn entomb(&mut self, now: Time, home: &Home, sequence: Sequence, at: Option<Sequence>) {
         let until = now + TOMBSTONE;
         let stone = Tombstone {
             sequence,
             until,
             stopped_at: at,
+            home: *home,
         };
-        self.tombstones.insert(nonce, stone);
-        self.graves.push_back((until, nonce));
+        self.tombstones.insert(home.nonce, stone);
+        self.graves.push_back((until, home.nonce));
         if self.graves.len() > self.limit.saturating_mul(4).max(1024) {
             if let Some((_, nonce)) = self.graves.pop_front() {
                 self.tombstones.remove(&nonce);
@@ -581,26 +638,35 @@ impl Audience {
     fn say_left(
         &self,
         voice: &mut Voice<'_>,
-        from: SocketAddr,
-        asked: IpAddr,
-        header: &Header,
+        home: &Home,
+        answered: Sequence,
         stopped: Option<Sequence>,
     ) {
+        let (to, channel, nonce) = (home.address, home.channel, home.nonce);
         let status = Status {
             verdict: Verdict::Left,
             handover: stopped.map(Handover::StoppedAt),
-            ..self.bare(voice, &header.channel, from, header.nonce)
+            ..self.bare(voice, &channel, to, nonce)
         };
-        let route = Route::Node(asked);
-        speak(
-            voice,
-            route,
-            from,
-            header.channel,
-            header.nonce,
-            header.sequence,
-            status,
-        );
+        let route = Route::Node(home.asked);
+        speak(voice, route, to, channel, nonce, answered, status);
+    }
+
+    /// *Left* to somebody validated of whom nothing is known (any more).
+    pub(crate) fn say_unknown(
+        &self,
+        voice: &mut Voice<'_>,
+        from: SocketAddr,
+        asked: IpAddr,
+        header: &Header,
+    ) {
+        let home = Home {
+            address: from,
+            asked,
+            channel: header.channel,
+            nonce: header.nonce,
+        };
+        self.say_left(voice, &home, header.sequence, None);
     }
 
     /// A passing refusal to somebody validated who gets no entry.
@@ -638,8 +704,7 @@ impl Audience {
         if let Some(entry) = &mut self.slots[index(slot)] {
             if entry.life_by.is_none() {
                 entry.life_by = Some(now + SIGN_OF_LIFE);
-                entry.next_urgent = now;
-                entry.urgent = entry.urgent.max(1);
+                entry.tell(now);
             }
         }
         self.arm(slot);
@@ -676,10 +741,42 @@ impl Audience {
                 continue;
             };
             entry.started_at = None;
-            if matches!(entry.phase, Phase::Starting { .. }) {
-                entry.phase = Phase::Stream;
-                self.place(u32::try_from(slot).unwrap_or(u32::MAX));
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            match &mut entry.phase {
+                Phase::Starting { .. } => {
+                    entry.phase = Phase::Stream;
+                    self.place(slot);
+                }
+                // What it waits for will not come any more: its end is now.
+                Phase::Stopping { by, .. } => {
+                    *by = Time(0);
+                    self.unplace(slot);
+                    self.arm(slot);
+                }
+                Phase::Standby | Phase::Stream => {}
             }
+        }
+    }
+
+    /// After a pause of the whole node nobody is taken to be still fed by it: all
+    /// are on standby until they ask, and are told so. Who went elsewhere meanwhile
+    /// gets nothing stale.
+    pub(crate) fn rest(&mut self, now: Time) {
+        for slot in 0..self.slots.len() {
+            let Some(entry) = &mut self.slots[slot] else {
+                continue;
+            };
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            if let Phase::Stopping { by, .. } = &mut entry.phase {
+                *by = Time(0);
+                self.unplace(slot);
+            } else {
+                entry.phase = Phase::Standby;
+                entry.started_at = None;
+                entry.tell(now);
+                self.place(slot);
+            }
+            self.arm(slot);
         }
     }
 
@@ -740,24 +837,11 @@ impl Audience {
                 let stopped = self
                     .highest
                     .map_or(at, |h| if told { at } else { h.next() });
-                let (from, asked, nonce, sequence, channel) = (
-                    entry.address,
-                    entry.asked,
-                    entry.nonce,
-                    entry.sequence,
-                    entry.channel,
-                );
+                let (home, sequence) = (home(entry), entry.sequence);
                 self.remove(slot);
-                self.entomb(now, nonce, sequence, Some(stopped));
+                self.entomb(now, &home, sequence, Some(stopped));
                 if !told {
-                    let header = Header {
-                        channel,
-                        nonce,
-                        node: NodeId::NONE,
-                        sequence,
-                        answered: Sequence(0),
-                    };
-                    self.say_left(voice, from, asked, &header, Some(stopped));
+                    self.say_left(voice, &home, sequence, Some(stopped));
                 }
                 return;
             }
@@ -828,8 +912,8 @@ impl Audience {
         let Some(slot) = entered else {
             return false;
         };
+        self.count_out(slot);
         if let Some(entry) = &mut self.slots[index(slot)] {
-            self.below -= u64::from(entry.receivers_below);
             entry.sequence = record.sequence;
             entry.hold = ms(u64::from(record.hold_ms)).min(voice.longest_hold);
             entry.deadline = voice.now + entry.hold;
@@ -839,10 +923,9 @@ impl Audience {
             entry.hop_budget = record.hop_budget;
             entry.own_address = Some(record.asked);
             entry.phase = Phase::Stream;
-            self.below += u64::from(entry.receivers_below);
-            self.deepest = self.deepest.max(entry.hop_budget);
             entry.tell(voice.now);
         }
+        self.count_in(slot);
         self.place(slot);
         self.arm(slot);
         true
@@ -869,6 +952,19 @@ impl Audience {
             })
             .collect()
     }
+}
+
+fn home(entry: &Entry) -> Home {
+    Home {
+        address: entry.address,
+        asked: entry.asked,
+        channel: entry.channel,
+        nonce: entry.nonce,
+    }
+}
+
+fn budget(entry: &Entry) -> usize {
+    usize::from(entry.hop_budget).min(MAX_HOPS)
 }
 
 fn speak(

@@ -23,7 +23,7 @@ use crate::gate::{Counters, Gate};
 use crate::time::ms;
 use crate::{
     ChannelState, ChannelSummary, DuplicateWindow, Entropy, Fan, Fresh, NodeSettings, Outbox,
-    Requester, RequesterSettings, Time,
+    Requester, RequesterSettings, Route, Time,
 };
 
 const LINGER: Duration = ms(250);
@@ -163,26 +163,44 @@ impl Relay {
             .get(&header.channel)
             .is_some_and(|c| c.audience.knows(header.nonce));
         let farewell = matches!(request.want, Want::Leave { .. } | Want::Until(_));
-        if farewell && known {
-            if request.parent.is_some() && request.parent != self.gate.node {
-                self.gate.counters.strange += 1;
-                return;
-            }
-        } else {
+        if farewell && request.parent.is_some() && request.parent != self.gate.node {
+            self.pass_on(request, control, out);
+            return;
+        }
+        if !(farewell && known) {
             if asked != header.channel.sender && !known {
                 self.gate.counters.strange += 1;
                 return;
             }
-            if !self.gate.is_valid(now, from, header, &request.cookies) {
-                self.gate.challenge(now, from, asked, header, out);
-                return;
-            }
+            let valid = self.gate.is_valid(now, from, header, &request.cookies);
             if farewell {
                 self.gate.counters.strange += 1;
+                if valid {
+                    let state = unknown(self.gate.node);
+                    let mut voice = self.gate.voice(now, header.channel, state, out);
+                    Audience::new(0).say_unknown(&mut voice, from, asked, header);
+                }
+                return;
+            }
+            if !valid {
+                self.gate.challenge(now, from, asked, header, out);
                 return;
             }
         }
         self.admit(now, from, asked, own_address, control, request, out);
+    }
+
+    /// A leave or `until` that means another node goes on unchanged: whoever sent it
+    /// cannot reach that node at an address of its own (NAT, a firewall). Direct ones
+    /// are at their end here: the node meant is gone.
+    fn pass_on(&mut self, request: &Request, control: &Control<'_>, out: &mut Outbox) {
+        self.gate.counters.strange += 1;
+        let channel = control.header.channel;
+        let leads_up = self.channels.get(&channel);
+        if let Some(state) = leads_up.filter(|_| !request.direct) {
+            let to = state.requester.asked();
+            out.push(Route::Upstream(channel), to, control);
+        }
     }
 
     #[allow(clippy::too_many_arguments)] // one datagram's facts, all needed
@@ -200,7 +218,8 @@ impl Relay {
         let gate = &mut self.gate;
         let siblings = self.per_sender.get(&header.channel.sender).copied();
         let exists = self.channels.contains_key(&header.channel);
-        let refusal = if request.hop_budget <= 1 && !exists {
+        let shallow = request.hop_budget == 0 || request.hop_budget == 1 && !exists;
+        let refusal = if shallow {
             gate.counters.refused_loop += 1;
             Some(Reason::TooDeep)
         } else if !exists
@@ -214,10 +233,17 @@ impl Relay {
             None
         };
         if let Some(reason) = refusal {
+            if let Some(channel) = self.channels.get_mut(&header.channel) {
+                channel.audience.expel(header.nonce);
+                gate.settle(&mut channel.audience);
+            }
             let state = unknown(gate.node);
             let nobody = Audience::new(0);
             let mut voice = gate.voice(now, header.channel, state, out);
             nobody.refuse(&mut voice, from, asked, header, reason);
+            if exists {
+                self.tend(now, header.channel, out);
+            }
             return;
         }
         if !exists {
@@ -228,7 +254,7 @@ impl Relay {
             return;
         };
         let known = channel.audience.knows(header.nonce);
-        let room = known || gate.has_room(from);
+        let room = known || channel.audience.contains(from) || gate.has_room(from);
         let own_address = if known || !room {
             None
         } else {
@@ -403,13 +429,8 @@ impl Relay {
             },
             ..next
         };
-        let told = (next.verdict, next.reason, next.token, next.app_port);
-        let before = (
-            state.state.verdict,
-            state.state.reason,
-            state.state.token,
-            state.state.app_port,
-        );
+        let what = |s: &ChannelState| (s.verdict, s.reason, s.token, s.app_port, s.path);
+        let (told, before) = (what(&next), what(&state.state));
         if next.token != state.state.token && next.token.is_some() {
             state.window = DuplicateWindow::new();
             state.audience.new_incarnation();
@@ -534,6 +555,7 @@ impl Relay {
                 if !state.requester.is_leaving() {
                     state.requester.start_over(now);
                 }
+                state.audience.rest(now);
             }
             self.arm(channel);
         }

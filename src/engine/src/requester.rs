@@ -28,6 +28,9 @@ use crate::{Outbox, RequesterSettings, Route, Time};
 /// The hop budget that receivers start with.
 pub(crate) const HOPS: u8 = 32;
 
+/// Repeats without an answer after which a refresh counts as unanswered (1.5 s).
+const UNANSWERED: u8 = 4;
+
 /// What the requester tells its user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequesterEvent {
@@ -230,7 +233,7 @@ impl Requester {
 
     /// From now on, while nobody ever answered, send only what is allowed.
     pub(crate) fn limit(&mut self) {
-        self.allowance = Some(1);
+        self.allowance = Some(0);
     }
 
     /// One more request may go upstream.
@@ -670,6 +673,7 @@ impl Requester {
         if self.awaiting.is_some() {
             self.attempt = self.attempt.saturating_add(1);
             self.challenges = 0;
+            self.watch_long_heartbeat();
         }
         self.request(now, Want::Stream, out);
         if self.attempt >= 2 && !self.lost_parent {
@@ -702,6 +706,15 @@ impl Requester {
         }
     }
 
+    /// Heartbeats above 10 s are too rare to notice a silence by: there, a refresh
+    /// that stays unanswered is one.
+    fn watch_long_heartbeat(&mut self) {
+        let rare = |parent: &Parent| parent.heartbeat > ms(10_000);
+        if self.attempt >= UNANSWERED && self.parent.as_ref().is_some_and(rare) {
+            self.lost_parent = true;
+        }
+    }
+
     fn say_leave(&mut self, now: Time, out: &mut Outbox) {
         let Some(leaving) = &mut self.leaving else {
             return;
@@ -730,11 +743,9 @@ impl Requester {
             if self.former[at].next > now {
                 continue;
             }
+            let f = &self.former[at];
+            let (node, address, want) = (f.node, f.address_now(), f.want());
             self.former[at].sent(now);
-            let (node, address, want) = {
-                let f = &self.former[at];
-                (f.node, f.address, f.want())
-            };
             self.write(want, node, address, out);
         }
     }

@@ -186,18 +186,25 @@ impl Sender {
             .get(&header.channel.id)
             .is_some_and(|c| c.audience.knows(header.nonce));
         let farewell = matches!(request.want, Want::Leave { .. } | Want::Until(_));
+        if farewell && request.parent.is_some() && request.parent != self.gate.node {
+            self.gate.counters.strange += 1;
+            return;
+        }
         if !(farewell && known) {
-            if !self.gate.is_valid(now, from, header, &request.cookies) {
+            let valid = self.gate.is_valid(now, from, header, &request.cookies);
+            if farewell {
+                self.gate.counters.strange += 1;
+                if valid {
+                    let nobody = Self::fresh(&self.gate, header.channel, now);
+                    let mut voice = self.gate.voice(now, header.channel, nobody.state, out);
+                    nobody.audience.say_unknown(&mut voice, from, asked, header);
+                }
+                return;
+            }
+            if !valid {
                 self.gate.challenge(now, from, asked, header, out);
                 return;
             }
-            if farewell {
-                self.gate.counters.strange += 1;
-                return;
-            }
-        } else if request.parent.is_some() && request.parent != self.gate.node {
-            self.gate.counters.strange += 1;
-            return;
         }
         self.admit(now, from, asked, control, request, out);
     }
@@ -228,7 +235,9 @@ impl Sender {
         let Some(channel) = self.channels.get_mut(&header.channel.id) else {
             return;
         };
-        let room = channel.audience.knows(header.nonce) || gate.has_room(from);
+        let audience = &channel.audience;
+        let known = audience.knows(header.nonce) || audience.contains(from);
+        let room = known || gate.has_room(from);
         let mut voice = gate.voice(now, header.channel, channel.state, out);
         if !room {
             let audience = &channel.audience;
@@ -245,6 +254,7 @@ impl Sender {
                 channel.busy = now;
                 gate.charge(from.ip());
             }
+            Taken::Refreshed => channel.busy = now,
             Taken::Full => gate.counters.refused_full += 1,
             _ => {}
         }

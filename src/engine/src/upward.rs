@@ -1,5 +1,5 @@
-//! Nodes that a requester gives up: `until J` or a leave, direct, until they say
-//! *left*. Every 50 ms six times, then every 200 ms for 5 s.
+//! Nodes that a requester gives up: `until J` or a leave, direct (and by S:FP, where
+//! that stays without an answer), until they say *left*. Every 50 ms six times, then every 200 ms for 5 s.
 //! Is not the choice of whom to give up (`requester`).
 
 use std::net::IpAddr;
@@ -36,6 +36,13 @@ impl Former {
             sent: 0,
             give_up: now + ms(5_300),
         }
+    }
+
+    /// Where the next message goes: its own address, and from the fourth message on in
+    /// turn that and S:FP (none), for NATs and firewalls that hide the former.
+    pub(crate) fn address_now(&self) -> Option<IpAddr> {
+        self.address
+            .filter(|_| self.sent < 3 || self.sent.is_multiple_of(2))
     }
 
     /// What to say to it.

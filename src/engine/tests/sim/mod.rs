@@ -110,6 +110,11 @@ pub struct Net {
     pub delay: u64,
     pub jitter: u64,
     pub duplicate_control: u64,
+    /// Percent of stream datagrams that a link carries twice.
+    pub duplicate_data: u64,
+    /// Next hops that a host takes in turn for its requests (per-packet balancing).
+    pub balanced: HashMap<Host, Vec<Host>>,
+    turn: usize,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: HashMap<u64, Event>,
     order: u64,
@@ -137,6 +142,9 @@ impl Net {
             delay: 5 * MS,
             jitter: 0,
             duplicate_control: 0,
+            duplicate_data: 0,
+            balanced: HashMap::new(),
+            turn: 0,
             queue: BinaryHeap::new(),
             events: HashMap::new(),
             order: 0,
@@ -260,6 +268,38 @@ impl Net {
         self.rearm(host);
     }
 
+    /// Stops a host's process (SIGSTOP): nothing is captured, nothing answered.
+    pub fn stop(&mut self, host: Host) {
+        self.stopped[host] = true;
+    }
+
+    /// Lets it run on; a relay notices that its loop stood still.
+    pub fn wake(&mut self, host: Host) {
+        self.stopped[host] = false;
+        let now = Time(self.now);
+        if let Role::Relay(relay) = &mut self.hosts[host] {
+            relay.woke(now);
+        }
+        self.rearm(host);
+    }
+
+    /// The hosts whose audience holds this receiver, and whether on standby.
+    pub fn entries_of(&self, receiver: Host) -> Vec<(Host, bool)> {
+        let (now, address) = (Time(self.now), self.addresses[receiver]);
+        let mut found = Vec::new();
+        for (host, role) in self.hosts.iter().enumerate() {
+            let channels = match role {
+                Role::Sender(s) => s.summaries(now),
+                Role::Relay(r) => r.report(now).channels,
+                _ => continue,
+            };
+            let entries = channels.into_iter().flat_map(|c| c.requesters);
+            let his = entries.filter(|r| r.address.ip() == address);
+            found.extend(his.map(|r| (host, r.standby)));
+        }
+        found
+    }
+
     pub fn stream(&mut self, burst: u32, gap: u64, lasting: u64) {
         let until = self.now + lasting;
         self.push(self.now, Event::Stream { burst, gap, until });
@@ -365,7 +405,13 @@ impl Net {
                 self.control_log
                     .push((self.now, host, control.message_type()));
             }
-            let first = self.next_hop(host, letter.to.ip());
+            let mut first = self.next_hop(host, letter.to.ip());
+            if let Some(hops) = self.balanced.get(&host) {
+                if letter.to.ip() == self.channel.sender {
+                    first = Some(hops[self.turn % hops.len()]);
+                    self.turn += 1;
+                }
+            }
             let copies = 1 + u64::from(self.seed.below(100) < self.duplicate_control);
             for _ in 0..copies {
                 self.hop(host, first, bytes.clone(), from, letter.to);
@@ -417,17 +463,21 @@ impl Net {
         } else {
             counts.0 += 1;
         }
-        let jitter = self.seed.below(self.jitter + 1);
-        let due = self.now + self.delay + jitter;
-        self.push(
-            due,
-            Event::Wire {
-                at: next,
-                bytes,
-                from,
-                to,
-            },
-        );
+        let twice = !control && self.seed.below(100) < self.duplicate_data;
+        for _ in 0..1 + u32::from(twice) {
+            let jitter = self.seed.below(self.jitter + 1);
+            let due = self.now + self.delay + jitter;
+            let bytes = bytes.clone();
+            self.push(
+                due,
+                Event::Wire {
+                    at: next,
+                    bytes,
+                    from,
+                    to,
+                },
+            );
+        }
     }
 
     fn wire(&mut self, at: Host, bytes: Vec<u8>, from: SocketAddr, to: SocketAddr) {
