@@ -13,6 +13,7 @@ mod address;
 mod ancillary;
 pub mod batch;
 mod errno;
+pub mod error_queue;
 pub mod fan_out;
 mod fd;
 pub mod filter;

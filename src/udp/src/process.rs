@@ -16,7 +16,7 @@ mod signals;
 pub use clock::{boottime_us, realtime_us, sleep_us, thread_cpu_ns};
 pub use descriptors::{pidfd_getfd, pidfd_open, pidfd_open_thread, private_descriptors};
 pub use diagnosis::udp_sockets;
-pub use files::{count_entries, read_file};
+pub use files::{count_entries, list_entries, read_file, read_link};
 pub use identity::{capabilities, pid, random_fill, random_u64, tid, uid, Capabilities};
 pub use netlink::{is_local, local_addresses};
 pub use readiness::{poll, Epoll, Event, EventFd, Events, Interest, PollFd};

@@ -119,6 +119,18 @@ impl UdpSocket {
         self.set(libc::SOL_SOCKET, libc::SO_REUSEPORT, u32::from(on))
     }
 
+    /// May be bound to an address that this host does not have (`IP_FREEBIND`, no
+    /// privilege needed).
+    ///
+    /// # Errors
+    /// As setsockopt(2); `ENOPROTOOPT` on IPv6 before 4.15.
+    pub fn set_free_bind(&self, on: bool) -> Result<(), Errno> {
+        match self.family {
+            Family::V4 => self.set(libc::SOL_IP, libc::IP_FREEBIND, u32::from(on)),
+            Family::V6 => self.set(libc::SOL_IPV6, libc::IPV6_FREEBIND, u32::from(on)),
+        }
+    }
+
     /// Asks for a receive buffer of `bytes`, above the system's limit where we may;
     /// what came of it, in the kernel's count (twice the bytes asked for).
     ///

@@ -38,6 +38,37 @@ pub fn count_entries(path: impl AsRef<[u8]>) -> Result<usize, Errno> {
     Ok(count)
 }
 
+/// The names in a directory, but `.` and `..`.
+///
+/// # Errors
+/// As open(2) and getdents64(2).
+pub fn list_entries(path: impl AsRef<[u8]>) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    each_entry(path.as_ref(), |name| names.push(name.to_vec()))?;
+    Ok(names)
+}
+
+/// Where a symbolic link points (at most 255 bytes of it).
+///
+/// # Errors
+/// As readlink(2); paths as [`read_file`].
+pub fn read_link(path: impl AsRef<[u8]>) -> Result<Vec<u8>, Errno> {
+    let terminated = terminated(path.as_ref())?;
+    let mut target = [0; 255];
+    let arguments = [
+        int(libc::AT_FDCWD),
+        terminated.as_ptr() as usize,
+        target.as_mut_ptr() as usize,
+        target.len(),
+        0,
+        0,
+    ];
+    // SAFETY: the kernel reads the path up to its NUL, which is inside the array,
+    // and writes at most the target's size into the target.
+    let length = unsafe { call(libc::SYS_readlinkat, arguments) }?;
+    Ok(target[..length.min(target.len())].to_vec())
+}
+
 /// Calls `visit` with each name but `.` and `..`.
 pub(super) fn each_entry(path: &[u8], mut visit: impl FnMut(&[u8])) -> Result<Fd, Errno> {
     let directory = open(path, libc::O_RDONLY | libc::O_DIRECTORY)?;
@@ -74,7 +105,8 @@ pub(super) fn each_entry(path: &[u8], mut visit: impl FnMut(&[u8])) -> Result<Fd
     }
 }
 
-fn open(path: &[u8], flags: i32) -> Result<Fd, Errno> {
+/// The path with a NUL behind it.
+fn terminated(path: &[u8]) -> Result<[u8; 4096], Errno> {
     let mut terminated = [0; 4096];
     if path.len() >= terminated.len() {
         return Err(Errno::ENAMETOOLONG);
@@ -83,6 +115,11 @@ fn open(path: &[u8], flags: i32) -> Result<Fd, Errno> {
         return Err(Errno::EINVAL);
     }
     terminated[..path.len()].copy_from_slice(path);
+    Ok(terminated)
+}
+
+fn open(path: &[u8], flags: i32) -> Result<Fd, Errno> {
+    let terminated = terminated(path)?;
     let flags = int(flags | libc::O_CLOEXEC);
     let arguments = [
         int(libc::AT_FDCWD),
