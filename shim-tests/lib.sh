@@ -208,6 +208,7 @@ table inet count {
     }
 }
 table inet lossy {
+    counter lost { }
     chain pre {
         type filter hook prerouting priority -340; policy accept;
     }
@@ -231,8 +232,10 @@ lose() {
     stream) set -- "$1" "$2" "udp sport $FP ip dscp 0" ;;
     unicast) set -- "$1" "$2" "udp sport != $FP udp dport != $FP" ;;
     esac
-    on "$1" nft add rule inet lossy pre "$3" numgen random mod 100 '<' "$2" drop
+    on "$1" nft add rule inet lossy pre "$3" numgen random mod 100 '<' "$2" counter name lost drop
 }
+# dropped HOST: how many `lose` took so far.
+dropped() { on "$1" nft list counter inet lossy lost | sed -n 's/.*packets \([0-9]*\) .*/\1/p'; }
 
 # --- programs
 
@@ -306,7 +309,7 @@ ours() {
     done
     "$binary" relay --help >/dev/null 2>&1 || skip "this flexcast has no 'relay'"
     # Exporting no setsockopt, it could not take a join.
-    nm -D --defined-only "$library" | grep -q ' setsockopt$' ||
+    nm -D --defined-only "$library" | grep ' setsockopt$' >/dev/null ||
         skip "this libflexcast_preload.so takes no calls"
     cp "$binary" "$library" "$WORK"
     legacy
@@ -385,6 +388,22 @@ unhurt() { [ "$(tally "$1" lost) $(tally "$1" twice) $(tally "$1" foreign)" = '0
 complete() {
     leave "$1"
     unhurt "$1" && [ "$(tally "$1" received) $(tally "$1" reordered)" = "$2 0" ]
+}
+
+# transport_stream FILE SECONDS: MPEG-TS of ffmpeg's test picture and tone, its size a
+# multiple of 1316, at most some 200 datagrams a second.
+transport_stream() {
+    ffmpeg -v error -nostdin -f lavfi -i testsrc2=size=640x360:rate=25 -f lavfi -i sine=frequency=440 \
+        -t "$2" -c:v mpeg2video -b:v 1500k -c:a mp2 -f mpegts -y "$1"
+    truncate -s $(($(stat -c %s "$1") / 1316 * 1316)) "$1"
+}
+# same_file NAME COPY ORIGINAL: NAME's program has written all of it, and nothing else.
+same_file() {
+    await "$1 has $(stat -c %s "$3") bytes" 5 eval "[ \"\$(stat -c %s '$2')\" -ge $(stat -c %s "$3") ]"
+    sleep 0.3
+    stop "$1" 2>/dev/null || true
+    await "$1 ends" 30 ended "$1"
+    check "$1: sha256 $(sha256sum <"$2" | cut -c 1-16), as sent" cmp "$2" "$3"
 }
 
 # status_of HOST EXPRESSION: of the relay there; EXPRESSION is Python's, over `r`.
