@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+pub mod native;
 pub mod receive;
 pub mod send;
 
