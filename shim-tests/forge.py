@@ -115,4 +115,5 @@ def main():
         forge(options.source, options.to, payloads, ttl=63, tos=0xC0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -319,7 +319,7 @@ ours() {
 # legacy: the ordinary programs, in $WORK.
 legacy() {
     make -s -C "$ROOT/legacy-apps" all
-    cp "$ROOT"/legacy-apps/{push,join,push.py,join.py} "$WORK"
+    cp "$ROOT"/legacy-apps/{push,join,drain,loop,push.py,join.py} "$WORK"
 }
 skip() {
     echo "skipped: $1"
