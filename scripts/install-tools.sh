@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that tests and the demonstration need.
+# Installs the Debian packages that tests and the demonstration need:
+# scripts/install-tools.sh [TOOL...] (default: all of them)
 #
 # Promises: installs only what is missing, and only as root; otherwise names the
 # packages and exits 1. Is not needed where all tools are there: then it is silent.
@@ -9,10 +10,12 @@ set -euo pipefail
 needed=(
     ip=iproute2 nft=nftables unshare=util-linux setpriv=util-linux gcc=gcc make=make
     python3=python3 socat=socat multicat=multicat ffmpeg=ffmpeg iperf=iperf strace=strace
+    pgrep=procps ss=iproute2 ping=iputils-ping
 )
 
 missing=()
 for pair in "${needed[@]}"; do
+    [ $# -eq 0 ] || [[ " $* " = *" ${pair%%=*} "* ]] || continue
     command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -187,6 +187,15 @@ topo_tree() {
     for n in r1 r2 r3 a1 a2 a3 b1 b2 b3 s; do count_on "$n"; done
 }
 
+# packets_are_datagrams: segmented sends are cut into datagrams before each link of the
+# tree, as they are before a wire; counters then count datagrams.
+packets_are_datagrams() {
+    local h nic
+    for h in "${!NICS[@]}"; do
+        for nic in $(seq 0 $((NICS[$h] - 1))); do ip -n "$h" link set dev "eth$nic" gso_max_segs 1; done
+    done
+}
+
 # --- what links carry
 
 # count_on HOST: counts what arrives on eth0, towards the receivers' side, and on
