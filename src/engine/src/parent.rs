@@ -28,8 +28,12 @@ pub struct Parent {
     pub heard: Time,
     pub(crate) sequence: Sequence,
     pub(crate) highest: Option<(Sequence, Time)>,
-    /// Datagrams a second, by its statuses.
+    /// Datagrams a second at its fastest lately, by its statuses.
     pub(crate) rate: f64,
+    /// The most datagrams between two statuses lately: what may come in one burst.
+    burst: f64,
+    /// Two older sightings, 4 s and more apart, for the pace over seconds.
+    anchors: Option<[(Sequence, Time); 2]>,
 }
 
 impl Parent {
@@ -46,6 +50,8 @@ impl Parent {
             sequence: header.sequence,
             highest: None,
             rate: 0.0,
+            burst: 0.0,
+            anchors: None,
         };
         parent.hear(now, header, status);
         parent
@@ -66,6 +72,8 @@ impl Parent {
             self.token = status.token;
             self.highest = None;
             self.rate = 0.0;
+            self.burst = 0.0;
+            self.anchors = None;
         }
         if let Some(highest) = status.highest {
             self.pace(now, highest);
@@ -74,12 +82,23 @@ impl Parent {
 
     /// Learns the stream's pace from two sightings of the highest sequence.
     fn pace(&mut self, now: Time, highest: Sequence) {
+        match &mut self.anchors {
+            None => self.anchors = Some([(highest, now); 2]),
+            Some([older, newer]) if now.since(newer.1) >= ms(4_000) => {
+                *older = *newer;
+                *newer = (highest, now);
+            }
+            Some(_) => {}
+        }
         let Some((before, at)) = self.highest else {
             self.highest = Some((highest, now));
             return;
         };
         let span = now.since(at);
         let gained = highest.ahead_of(before).max(0);
+        if span <= ms(1_500) {
+            self.burst = f64::from(gained).max(self.burst * 0.9);
+        }
         if span >= ms(50) {
             let rate = f64::from(gained) / span.as_secs_f64();
             self.rate = if self.rate == 0.0 {
@@ -93,11 +112,20 @@ impl Parent {
         }
     }
 
+    /// Datagrams a second over the last seconds; none where too short a time is known.
+    fn steady_rate(&self) -> Option<f64> {
+        let (highest, at) = self.highest?;
+        let [(before, since), _] = self.anchors?;
+        let span = at.since(since);
+        let gained = f64::from(highest.ahead_of(before).max(0));
+        (span >= ms(1_000)).then(|| gained / span.as_secs_f64())
+    }
+
     /// Where the stream stands by now, as far as one can tell.
-    pub(crate) fn reckoned(&self, now: Time) -> Option<Sequence> {
+    fn reckoned(&self, now: Time, steady: f64) -> Option<Sequence> {
         let (highest, at) = self.highest?;
         let since = now.since(at).as_secs_f64().min(2.0);
-        Some(highest.plus(whole(self.rate * since)))
+        Some(highest.plus(whole(steady * since)))
     }
 
     /// Whether nothing came for three heartbeats.
@@ -111,21 +139,32 @@ impl Parent {
 }
 
 /// K: the first sequence that the new node is to send. Highest known from both
-/// plus the larger of 64 datagrams and 200 ms of stream, but at most 2 s of
-/// stream and at least 1.
+/// plus the larger of 64 datagrams and 200 ms of stream, but at most 1.5 s of stream
+/// (of the 2 s after which nodes wait no longer) and at least 1.
+///
+/// 200 ms of stream are the most that may come in them: a whole burst, where the
+/// stream comes in bursts. The steady pace bounds it, so that a slow stream's K is the
+/// next datagram and not one that comes after the 2 s.
 pub(crate) fn turning_point(now: Time, old: &Parent, new: &Parent) -> Sequence {
-    let rate = old.rate.max(new.rate);
-    let highest = match (old.reckoned(now), new.reckoned(now)) {
+    let fastest = old.rate.max(new.rate);
+    let steady = match (old.steady_rate(), new.steady_rate()) {
+        (Some(a), Some(b)) => a.max(b),
+        (Some(a), None) | (None, Some(a)) => a,
+        (None, None) => fastest,
+    };
+    let highest = match (old.reckoned(now, steady), new.reckoned(now, steady)) {
         (Some(a), Some(b)) => a.later(b),
         (Some(a), None) | (None, Some(a)) => a,
         (None, None) => return Sequence(1),
     };
-    let margin = whole(rate * 0.2).max(64).min(whole(rate * 2.0)).max(1);
+    // A quarter more: the burst known may have been a part of one.
+    let most = (fastest * 0.2).max(old.burst * 1.25).max(new.burst * 1.25);
+    let margin = whole(most).max(64).min(whole(steady * 1.5)).max(1);
     highest.plus(margin)
 }
 
-/// A small non-negative number of datagrams.
+/// A small non-negative number of datagrams, rounded down.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
 fn whole(n: f64) -> u32 {
-    n.clamp(0.0, 1_000_000_000.0).ceil() as u32
+    n.clamp(0.0, 1_000_000_000.0) as u32
 }

@@ -322,13 +322,8 @@ impl Requester {
             return;
         }
         self.answered_ever = true;
-        if let Some(at) = self.former.iter().position(|f| f.node == header.node) {
-            if status.verdict == Verdict::Left {
-                self.former.swap_remove(at);
-            }
-            if self.parent.as_ref().is_none_or(|p| p.node != header.node) {
-                return;
-            }
+        if self.is_of_former(header, status) {
+            return;
         }
         self.renew_cookie(header.node, status.cookie);
         if self.leaving.is_some() {
@@ -365,6 +360,25 @@ impl Requester {
             }
             _ => self.adopt(now, Parent::new(now, header, status), header, status, out),
         }
+    }
+
+    /// Whether this is a word of a node that we gave up, and so of no interest. A node
+    /// that left us and speaks anew was asked anew.
+    fn is_of_former(&mut self, header: &Header, status: &Status) -> bool {
+        let Some(at) = self.former.iter().position(|f| f.node == header.node) else {
+            return false;
+        };
+        let former = &mut self.former[at];
+        let left = status.verdict == Verdict::Left;
+        match former.left {
+            Some(at_left) if !left && header.sequence.newer_than(at_left) => {
+                self.former.swap_remove(at);
+                return false;
+            }
+            None if left => former.has_left(header.sequence),
+            _ => {}
+        }
+        self.parent.as_ref().is_none_or(|p| p.node != header.node)
     }
 
     /// The parent spoke.
@@ -602,9 +616,11 @@ impl Requester {
 
     /// Says `until J` or leave to a node, direct.
     fn give_up(&mut self, now: Time, node: &Parent, until: Option<Sequence>) {
-        if self.former.iter().any(|f| f.node == node.node) {
+        let told = |f: &Former| f.node == node.node && f.left.is_none();
+        if self.former.iter().any(told) {
             return;
         }
+        self.former.retain(|f| f.node != node.node);
         if self.former.len() >= 8 {
             self.former.remove(0);
         }

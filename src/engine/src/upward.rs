@@ -17,6 +17,9 @@ pub(crate) struct Former {
     /// J, where the stream is to end there; none: at once.
     pub(crate) until: Option<Sequence>,
     pub(crate) next: Time,
+    /// Its own sequence when it said *left*: what it said before is of no interest
+    /// any more, and comes late where packets are reordered.
+    pub(crate) left: Option<Sequence>,
     sent: u32,
     give_up: Time,
 }
@@ -33,6 +36,7 @@ impl Former {
             address,
             until,
             next: now,
+            left: None,
             sent: 0,
             give_up: now + ms(5_300),
         }
@@ -57,6 +61,12 @@ impl Former {
     pub(crate) fn sent(&mut self, now: Time) {
         self.sent += 1;
         self.next = now + if self.sent < 6 { ms(50) } else { ms(200) };
+    }
+
+    /// It said *left*: nothing more to say, but remember it for a while.
+    pub(crate) fn has_left(&mut self, sequence: Sequence) {
+        self.left = Some(sequence);
+        self.next = self.give_up;
     }
 
     pub(crate) fn is_over(&self, now: Time) -> bool {

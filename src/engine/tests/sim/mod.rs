@@ -110,11 +110,13 @@ pub struct Net {
     pub delay: u64,
     pub jitter: u64,
     pub duplicate_control: u64,
-    /// Percent of stream datagrams that a link carries twice.
+    /// Percent of stream datagrams that a link into a relay carries twice.
     pub duplicate_data: u64,
     /// Next hops that a host takes in turn for its requests (per-packet balancing).
     pub balanced: HashMap<Host, Vec<Host>>,
     turn: usize,
+    /// Addresses that only their neighbours reach (a NAT in front of the rest).
+    pub hidden: Vec<Host>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: HashMap<u64, Event>,
     order: u64,
@@ -145,6 +147,7 @@ impl Net {
             duplicate_data: 0,
             balanced: HashMap::new(),
             turn: 0,
+            hidden: Vec::new(),
             queue: BinaryHeap::new(),
             events: HashMap::new(),
             order: 0,
@@ -463,7 +466,9 @@ impl Net {
         } else {
             counts.0 += 1;
         }
-        let twice = !control && self.seed.below(100) < self.duplicate_data;
+        let to_relay =
+            self.addresses[next] == to.ip() && matches!(self.hosts[next], Role::Relay(_));
+        let twice = !control && to_relay && self.seed.below(100) < self.duplicate_data;
         for _ in 0..1 + u32::from(twice) {
             let jitter = self.seed.below(self.jitter + 1);
             let due = self.now + self.delay + jitter;
@@ -490,6 +495,12 @@ impl Net {
             && from.port() != FP;
         let draining =
             matches!(&self.hosts[at], Role::Relay(r) if r.report(Time(self.now)).draining);
+        let hidden = self.hidden.iter().any(|&h| self.addresses[h] == to.ip());
+        if hidden
+            && Control::parse(&bytes).is_ok_and(|c| c.message_type() == MessageType::DirectRequest)
+        {
+            return;
+        }
         if !here && (draining || !captures) {
             let next = self.next_hop(at, to.ip());
             self.hop(at, next, bytes, from, to);
