@@ -135,7 +135,8 @@ impl Service {
         let mut events = Events::new(64);
         loop {
             let now = Time(process::boottime_us());
-            let wait = self.next_time().since(now).as_micros();
+            let due = self.next_time();
+            let wait = due.since(now).as_micros();
             // Whole milliseconds: finer waits cost a system call more.
             let wait = u64::try_from(wait.div_ceil(1_000)).unwrap_or(u64::MAX);
             let waited = self
@@ -144,8 +145,10 @@ impl Service {
                 .wait(&mut events, Some(wait.saturating_mul(1_000)));
             waited.map_err(ServiceError::of("epoll_wait"))?;
             let now = Time(process::boottime_us());
-            if now.since(self.last_turn) >= STOOD_STILL {
-                self.woke(now);
+            // Late, whether it was stopped in the wait or in the last turn.
+            let late = now.since(due.max(self.last_turn));
+            if late >= STOOD_STILL {
+                self.woke(now, late);
             }
             self.last_turn = now;
             for event in events.iter() {
@@ -195,9 +198,10 @@ impl Service {
 
     /// The loop stood still: what lies in the sockets is stale, and so is what is
     /// known of upstream.
-    fn woke(&mut self, now: Time) {
-        let still = now.since(self.last_turn).as_secs_f64();
+    fn woke(&mut self, now: Time, late: Duration) {
+        let still = late.as_secs_f64();
         log::warn!("the relay stood still for {still:.1} s: asking anew");
+        self.watch.excuse();
         let RelayNode {
             downstream,
             upstream,

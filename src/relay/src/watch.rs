@@ -55,6 +55,8 @@ pub(crate) struct Watch {
     /// Since when it captures, to forget old troubles.
     since: Time,
     before: (u64, Arrivals),
+    /// What did not arrive lately is nobody's fault.
+    excused: bool,
     senders: HashMap<IpAddr, Time>,
 }
 
@@ -69,6 +71,7 @@ impl Watch {
             next_look: now + LOOK,
             since: now,
             before: (0, Arrivals::default()),
+            excused: false,
             senders: HashMap::new(),
         }
     }
@@ -90,6 +93,11 @@ impl Watch {
             State::Away { until } => until,
             State::Over => Time::NEVER,
         }
+    }
+
+    /// The service has thrown captured requests away.
+    pub(crate) fn excuse(&mut self) {
+        self.excused = true;
     }
 
     /// Takes capture away for good.
@@ -150,6 +158,10 @@ impl Watch {
         let came = arrivals.requests.saturating_sub(before.requests)
             + arrivals.dropped.saturating_sub(before.dropped);
         let missing = captured.saturating_sub(came);
+        if std::mem::take(&mut self.excused) {
+            self.before = (state.counters.captured, arrivals);
+            return false;
+        }
         let unheard = missing >= UNHEARD && missing >= captured.div_ceil(2);
         if unheard || missing * 2 < captured.max(1) {
             self.before = (state.counters.captured, arrivals);

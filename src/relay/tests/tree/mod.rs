@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use flexcast_relay::{ask_status, Service, Settings, StatusReport};
 use flexcast_testbed::{Host, Process, World};
+use flexcast_udp::process::{block_signals, restore_signals};
 
 pub(crate) const FP: u16 = 7450;
 
@@ -175,12 +176,17 @@ impl RelayProcess {
     /// Starts one and waits until it captures.
     pub(crate) fn start(on: &Host, test: &str) -> RelayProcess {
         let relay = RelayProcess::begin(on, test, &[]);
+        relay.await_capture();
+        relay
+    }
+
+    /// Waits until it captures.
+    pub(crate) fn await_capture(&self) {
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !relay.log().contains("is capturing") {
-            assert!(Instant::now() < deadline, "{}: {}", on.name(), relay.log());
+        while !self.log().contains("is capturing") {
+            assert!(Instant::now() < deadline, "no capture: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
-        relay
     }
 
     /// Starts one by a wrapper (`setpriv …`), whatever becomes of it.
@@ -194,14 +200,25 @@ impl RelayProcess {
         let own = std::env::current_exe().expect("own path");
         let own = own.to_str().expect("a path in UTF-8").to_owned();
         let mut words: Vec<&str> = wrapper.to_vec();
-        words.extend([own.as_str(), test, "--exact", "--nocapture"]);
+        words.extend([
+            own.as_str(),
+            test,
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        // One test thread: then it is the main one, which signals come to.
         let mut command = on.command(words[0]);
         command
             .args(&words[1..])
             .env(ROLE, "1")
             .stdout(std::process::Stdio::null())
             .stderr(file);
+        // The test harness has a main thread of its own, which would die of a
+        // signal: blocked here, it is blocked there, and the relay reads it.
+        let mask = block_signals();
         let process = Process::start("relay", &mut command);
+        restore_signals(mask);
         RelayProcess { process, log }
     }
 

@@ -72,7 +72,9 @@ impl Origin {
         });
         let entropy = Entropy::new(random);
         let mut sender = Sender::new(now(), NodeSettings::sender(), entropy);
-        let channel = Channel::new(address, ChannelId::new(77).expect("not 0"));
+        // Each family has a channel of its own, should the other's linger.
+        let id = ChannelId::new(70 + u64::from(address.is_ipv6())).expect("not 0");
+        let channel = Channel::new(address, id);
         let token = sender.open(now(), channel, 5_000);
         Origin {
             sender,
@@ -181,6 +183,15 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn new(on: &Host, channel: Channel, size: usize) -> Receiver {
+        Receiver::asking(on, channel, size, RequesterSettings::default())
+    }
+
+    pub(crate) fn asking(
+        on: &Host,
+        channel: Channel,
+        size: usize,
+        settings: RequesterSettings,
+    ) -> Receiver {
         let family = Family::of(channel.sender);
         let socket = inside(on, || {
             let socket = UdpSocket::new(family).expect("a socket");
@@ -195,7 +206,7 @@ impl Receiver {
             Nonce(random()),
             NodeId::NONE,
             SocketAddr::new(channel.sender, FP),
-            RequesterSettings::default(),
+            settings,
         );
         Receiver {
             requester,
@@ -334,6 +345,14 @@ impl Stage {
         while now() < end {
             self.turn();
         }
+    }
+
+    /// Lets what is under way arrive, then counts anew.
+    pub(crate) fn count_anew(&mut self, per_second: u64) {
+        self.origin.pace(0);
+        self.run(Duration::from_millis(100));
+        self.begin_count();
+        self.origin.pace(per_second);
     }
 
     /// Forgets what came until now.
