@@ -987,3 +987,6 @@ fn speak(
     let body = Body::Status(status);
     voice.outbox.push(route, to, &Control { header, body });
 }
+
+#[cfg(test)]
+mod tests;
