@@ -131,6 +131,19 @@ impl UdpSocket {
         }
     }
 
+    /// Binds to the interface `name` (`SO_BINDTODEVICE`).
+    ///
+    /// # Errors
+    /// `ENODEV` where there is none, `EPERM` before 5.7 without `CAP_NET_RAW`.
+    pub fn bind_to_device(&self, name: &[u8]) -> Result<(), Errno> {
+        sockopt::set_bytes(
+            self.as_raw(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name,
+        )
+    }
+
     /// Asks for a receive buffer of `bytes`, above the system's limit where we may;
     /// what came of it, in the kernel's count (twice the bytes asked for).
     ///

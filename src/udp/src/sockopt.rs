@@ -119,6 +119,14 @@ pub fn protocol(raw: i32) -> Result<i32, Errno> {
     get_u32(raw, libc::SOL_SOCKET, libc::SO_PROTOCOL).map(u32::cast_signed)
 }
 
+/// Whether it is a UDP socket (of either family).
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+pub fn is_udp(raw: i32) -> Result<bool, Errno> {
+    Ok(socket_type(raw)? == libc::SOCK_DGRAM && protocol(raw)? == libc::IPPROTO_UDP)
+}
+
 /// `SO_COOKIE`: a number that no other socket of this boot has had or will have.
 ///
 /// # Errors
@@ -127,6 +135,42 @@ pub fn cookie(raw: i32) -> Result<u64, Errno> {
     let mut value = [0; 8];
     get_bytes(raw, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value)?;
     Ok(u64::from_ne_bytes(value))
+}
+
+/// `SO_REUSEPORT`: whether it is set.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+pub fn reuse_port(raw: i32) -> Result<bool, Errno> {
+    get_u32(raw, libc::SOL_SOCKET, libc::SO_REUSEPORT).map(|value| value != 0)
+}
+
+/// Sets `SO_REUSEPORT`, on a bound socket too.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+pub fn set_reuse_port(raw: i32, on: bool) -> Result<(), Errno> {
+    set_u32(raw, libc::SOL_SOCKET, libc::SO_REUSEPORT, u32::from(on))
+}
+
+/// `IPV6_V6ONLY`: whether an IPv6 socket speaks no IPv4.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`; `ENOPROTOOPT` or `EOPNOTSUPP` on an IPv4 socket.
+pub fn is_v6_only(raw: i32) -> Result<bool, Errno> {
+    get_u32(raw, libc::SOL_IPV6, libc::IPV6_V6ONLY).map(|value| value != 0)
+}
+
+/// `SO_BINDTODEVICE`: the interface that the socket is bound to; empty for none.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+pub fn bound_device(raw: i32) -> Result<Vec<u8>, Errno> {
+    // IFNAMSIZ, with the NUL that the kernel writes.
+    let mut name = [0; 16];
+    let length = get_bytes(raw, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &mut name)?;
+    let name = name.get(..length).unwrap_or(&[]);
+    Ok(name.iter().copied().take_while(|byte| *byte != 0).collect())
 }
 
 /// Whether the descriptor is non-blocking (`O_NONBLOCK`).
