@@ -834,3 +834,6 @@ impl Requester {
         self.next_request = now + patience - self.up_to(early);
     }
 }
+
+#[cfg(test)]
+mod tests;
