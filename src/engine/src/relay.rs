@@ -526,7 +526,9 @@ impl Relay {
             if state.retry.is_some_and(|at| at <= now) {
                 state.retry = None;
                 self.orders.push_back(Order::Close(channel));
-                let requester = self.requester(now, channel);
+                let mut requester = self.requester(now, channel);
+                // Those who wait below have asked.
+                requester.allow(now);
                 if let Some(state) = self.channels.get_mut(&channel) {
                     state.requester = requester;
                 }
