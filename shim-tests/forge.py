@@ -2,11 +2,12 @@
 """forge.py: datagrams under somebody else's address, and one honest requester.
 
   forge.py stream  --as S:FP --to HOST:PORT [--token HEX [--kind data|end]] [-n N]
-  forge.py request --as HOST:PORT --to S:FP --channel GROUP:PORT [--cookie] [-n N]
+  forge.py request --as HOST:PORT --to S:FP --channel GROUP:PORT [--cookie] [--ports] [-n N]
   forge.py join    --to S:FP --channel GROUP:PORT
 
 `stream` sends the body "FORGED" and padding, without a trailer where no token is given;
-`request` asks for a channel, with a made-up cookie if told; `join` is the control
+`request` asks for a channel, with a made-up cookie if told, each from a port of its own
+with --ports (PORT and up); `join` is the control
 of `request`: the same bytes from its own address, the challenge answered, and
 "granted TOKEN" or the verdict's number printed; it leaves after a second.
 
@@ -49,11 +50,12 @@ def raw_datagram(source, to, payload, ttl, tos):
     return ip + socket.inet_aton(source[0]) + socket.inet_aton(to[0]) + udp + payload
 
 
-def forge(source, to, payloads, ttl, tos):
+def forge(source, to, payloads, ttl, tos, ports=0):
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     sent = 0
-    for payload in payloads:
-        sent += raw.sendto(raw_datagram(source, to, payload, ttl, tos), (to[0], 0))
+    for n, payload in enumerate(payloads):
+        forged = source[0], source[1] + n * ports
+        sent += raw.sendto(raw_datagram(forged, to, payload, ttl, tos), (to[0], 0))
         time.sleep(0.001)
     print(f"sent {sent} bytes")
 
@@ -91,6 +93,7 @@ def main():
     parser.add_argument("--token", help="hexadecimal")
     parser.add_argument("--kind", choices=["data", "end"], default="data")
     parser.add_argument("--cookie", action="store_true")
+    parser.add_argument("--ports", action="store_true")
     parser.add_argument("-n", "--count", type=int, default=1)
     options = parser.parse_args()
 
@@ -112,7 +115,7 @@ def main():
             )
             for n in range(options.count)
         )
-        forge(options.source, options.to, payloads, ttl=63, tos=0xC0)
+        forge(options.source, options.to, payloads, ttl=63, tos=0xC0, ports=options.ports)
 
 
 if __name__ == "__main__":

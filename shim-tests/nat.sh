@@ -38,7 +38,7 @@ route s 192.168.0.0/16 10.98.0.2
 route r1 192.168.0.0/16 10.98.1.2
 route r2 192.168.0.0/16 10.98.60.2
 check "the NAT router answers, but nobody gets in unasked" \
-    eval '{ on s ping -c 1 -W 1 10.98.60.2 && ! on s ping -c 1 -W 1 192.168.1.2; } >ping.out 2>\&1'
+    eval '{ on s ping -c 1 -W 1 10.98.60.2 && ! on s ping -c 1 -W 1 192.168.1.2; } >ping.out 2>&1'
 sleep 12 # a refresh later
 for h in c d; do check "$h is still fed" eval "streaming $h; sleep 0.1; streaming $h"; done
 

@@ -23,7 +23,7 @@ ip -n r2 -6 route add fd98:51::/64 via fd98:50::2
 ip -n r1 -6 route add fd98:51::/64 via fd98:1::2
 three_relays
 check "1000 bytes pass that link in one piece, 1316 do not" \
-    eval '{ on s ping -c 1 -W 1 -M do -s 1000 10.98.51.2 && ! on s ping -c 1 -W 1 -M do -s 1316 10.98.51.2; } >ping.out 2>\&1'
+    eval '{ on s ping -c 1 -W 1 -M do -s 1000 10.98.51.2 && ! on s ping -c 1 -W 1 -M do -s 1316 10.98.51.2; } >ping.out 2>&1'
 
 MAP='239.1.0.0/16=10.98.0.1 [ff3e::8000:0]/96=fd98:0::1'
 flex c four "$WORK/join" -k 239.1.1.1 5000
