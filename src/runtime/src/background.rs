@@ -29,7 +29,7 @@ const WATCH: Duration = Duration::from_secs(1);
 /// How long a caller waits for the thread's answer at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Background threads of this process.
+/// Threads of ours in this process.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The present moment, as the engine counts.
@@ -54,6 +54,10 @@ pub(crate) trait Work<C> {
     fn next_time(&self) -> Time;
     /// Does what is due; called after every command and event, too.
     fn due(&mut self, now: Time);
+    /// Whether the thread has nothing left to do, and ends.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]
@@ -93,14 +97,8 @@ impl<C: Send + 'static> Background<C> {
         });
         let outcome = Reply::new();
         let (theirs, answer) = (queue.clone(), outcome.clone());
-        let before = process::block_signals();
-        let spawned = std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(STACK)
-            .spawn(move || run(&theirs, make, &answer));
-        process::restore_signals(before);
-        spawned.map_err(|_| Errno::EAGAIN)?;
-        outcome.wait().unwrap_or(Err(Errno::ETIMEDOUT))?;
+        spawn(name, move || run(&theirs, make, &answer))?;
+        outcome.wait(PATIENCE).unwrap_or(Err(Errno::ETIMEDOUT))?;
         Ok(Background { queue })
     }
 
@@ -127,10 +125,41 @@ impl<C: Send + 'static> Background<C> {
         &self,
         command: impl FnOnce(Reply<T>) -> C,
     ) -> Result<T, Errno> {
+        self.ask_within(PATIENCE, command)
+    }
+
+    /// As [`Background::ask`], for those who have less time.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` where the thread does not answer within `limit`.
+    pub(crate) fn ask_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        command: impl FnOnce(Reply<T>) -> C,
+    ) -> Result<T, Errno> {
         let reply = Reply::new();
         self.post(command(reply.clone()));
-        reply.wait().ok_or(Errno::ETIMEDOUT)
+        reply.wait(limit).ok_or(Errno::ETIMEDOUT)
     }
+}
+
+/// Starts a thread that belongs to us: no signals, and it does not count as one of
+/// the process's own.
+///
+/// # Errors
+/// `EAGAIN` where no thread could be started.
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Errno> {
+    let before = process::block_signals();
+    let spawned = std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            THREADS.fetch_add(1, Ordering::Relaxed);
+            work();
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+        });
+    process::restore_signals(before);
+    spawned.map(drop).map_err(|_| Errno::EAGAIN)
 }
 
 /// An answer that is still to come.
@@ -155,12 +184,12 @@ impl<T> Reply<T> {
     }
 
     /// Waits for it; none where it does not come in time.
-    fn wait(&self) -> Option<T> {
+    fn wait(&self, limit: Duration) -> Option<T> {
         let slot = lock(&self.0 .0);
         let waited = self
             .0
              .1
-            .wait_timeout_while(slot, PATIENCE, |answer| answer.is_none());
+            .wait_timeout_while(slot, limit, |answer| answer.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }
@@ -171,7 +200,6 @@ fn run<C, W: Work<C>>(
     make: impl FnOnce(Rc<Epoll>) -> Result<W, Errno>,
     outcome: &Reply<Result<(), Errno>>,
 ) {
-    THREADS.fetch_add(1, Ordering::Relaxed);
     match prepare(queue, make) {
         Ok((wake, epoll, mut work)) => {
             outcome.give(Ok(()));
@@ -179,7 +207,6 @@ fn run<C, W: Work<C>>(
         }
         Err(errno) => outcome.give(Err(errno)),
     }
-    THREADS.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn prepare<C, W: Work<C>>(
@@ -217,6 +244,9 @@ fn work_on<C, W: Work<C>>(queue: &Queue<C>, wake: &UnixDatagram, epoll: &Epoll, 
             work.command(now(), command);
         }
         work.due(now());
+        if work.is_over() {
+            return;
+        }
         if moment >= next_watch {
             next_watch = moment + WATCH;
             leave_with_the_last();
