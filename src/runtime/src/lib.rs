@@ -14,6 +14,7 @@
 
 mod background;
 pub mod native;
+mod per_process;
 pub mod receive;
 pub mod send;
 
@@ -26,6 +27,8 @@ pub use flexcast_udp::Errno;
 /// What a guest in somebody else's process (the preload library) may use of the
 /// door to the kernel: single calls by number, which meet no hook.
 pub mod kernel {
-    pub use flexcast_udp::process::{boottime_us, local_addresses, pid, read_file};
+    pub use flexcast_udp::process::{
+        boottime_us, interface_of, list_entries, local_addresses, pid, read_file, read_link, sleep_us,
+    };
     pub use flexcast_udp::{raw, sockopt};
 }

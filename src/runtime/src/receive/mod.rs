@@ -1,1 +1,282 @@
-//! Receiving.
+//! Sockets of the application's that get streams.
+//!
+//! ```text
+//!   application's table                 background thread, a table of its own
+//!   D, a plain UDP socket ◄── filter ── Receiver: C, requesters, timers
+//!   recv, poll, epoll: the kernel's     C ◄─ status, challenge ─ S:FP
+//!                                       C ── request ──────────► S:FP
+//! ```
+//! Promises: D keeps its number and stays an ordinary bound socket that shows the
+//! payload alone; nothing of ours runs per datagram on the kernel path; control and
+//! forged datagrams never wake a reader. Is not the hooks that make a program's
+//! joins into these calls (`preload`).
+
+mod adopt;
+mod farewell;
+mod forwarding;
+mod identity;
+mod inheritance;
+mod passer;
+mod process_wide;
+mod reach;
+mod receiver;
+mod shared;
+mod sources;
+mod worker;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use flexcast_engine::RequesterSettings;
+use flexcast_udp::filter::Untrailed;
+use flexcast_udp::{sockopt, Errno};
+use flexcast_wire::{Channel, Reason, Verdict};
+
+pub use inheritance::{Inheritance, Inherited};
+pub use process_wide::{forget_after_fork, leave_all};
+
+use process_wide::Process;
+use receiver::Filtered;
+use shared::Shared;
+use worker::Command;
+
+/// The most channels of one socket.
+pub const MAX_CHANNELS: usize = 64;
+
+/// Which way the stream takes to a socket (`FLEXCAST_PATH`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Path {
+    /// The kernel's, wherever it works or nothing speaks against it.
+    #[default]
+    Auto,
+    /// The kernel's, or an error.
+    Kernel,
+    /// Through user space.
+    User,
+}
+
+/// The way that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PathInUse {
+    /// The kernel strips, sorts and drops.
+    Kernel,
+    /// The background thread does, and hands on over loopback.
+    User,
+}
+
+/// How sockets receive.
+#[derive(Clone, Debug)]
+pub struct ReceiveSettings {
+    /// The port of requests.
+    pub fp: u16,
+    /// Which way the stream takes.
+    pub path: Path,
+    /// How channels are asked for.
+    pub requester: RequesterSettings,
+}
+
+/// How one channel is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asking {
+    /// S:FP, or VIA:FP.
+    pub at: SocketAddr,
+    /// No data as long as the stream token is not known: nothing can be injected
+    /// then, but a new sender's first datagrams are lost.
+    pub strict: bool,
+}
+
+/// A receiving socket, as it stands.
+#[derive(Clone, Debug)]
+pub struct ReceiveReport {
+    /// Which way the stream takes.
+    pub path: PathInUse,
+    /// Datagrams that D's queue had no room for; none where D cannot be asked.
+    pub drops: Option<u32>,
+    /// What it asks for.
+    pub channels: Vec<ChannelReport>,
+}
+
+/// One channel of a receiving socket.
+#[derive(Clone, Debug)]
+pub struct ChannelReport {
+    /// Which.
+    pub channel: Channel,
+    /// Who is asked.
+    pub asked: SocketAddr,
+    /// The last verdict, and why; none before the first answer.
+    pub verdict: Option<(Verdict, Reason)>,
+    /// The own address of the node that feeds us, where it has told it.
+    pub parent: Option<IpAddr>,
+    /// Whether data must carry the stream token by now.
+    pub token_known: bool,
+    /// The port of the sender's own socket; 0 unknown.
+    pub app_port: u16,
+    /// Counts by sequence; unknown on the kernel path, where no code of ours sees
+    /// the stream.
+    pub counts: Option<ChannelCounts>,
+}
+
+/// Counts under the present stream token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChannelCounts {
+    /// Datagrams received, second copies left out.
+    pub received: u64,
+    /// Datagrams missing by sequence.
+    pub lost: u64,
+}
+
+/// A socket of the application's that gets streams. Clones are the same socket.
+#[derive(Clone, Debug)]
+pub struct ReceivingSocket(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    process: Arc<Process>,
+    shared: Arc<Shared>,
+    path: PathInUse,
+}
+
+impl ReceivingSocket {
+    fn new(process: Arc<Process>, shared: Arc<Shared>, path: PathInUse) -> ReceivingSocket {
+        ReceivingSocket(Arc::new(Handle {
+            process,
+            shared,
+            path,
+        }))
+    }
+
+    /// Makes a receiving socket of `raw`, a bound UDP socket in the caller's
+    /// descriptor table, not connected. `SO_REUSEPORT` is set on it, C is bound
+    /// beside it, the selector attached. No stream yet.
+    ///
+    /// # Errors
+    /// `EBADF`, `ENOTSOCK`, `EPROTOTYPE`, `EAFNOSUPPORT` for what is no UDP socket,
+    /// `EINVAL` unbound, `EISCONN` connected; `EOPNOTSUPP` where the path through
+    /// user space is wanted or needed and the socket is bound to an interface;
+    /// with `Path::Kernel` whatever kept C from being bound.
+    pub fn adopt(
+        raw: i32,
+        settings: &ReceiveSettings,
+        untrailed: Untrailed,
+    ) -> Result<ReceivingSocket, Errno> {
+        adopt::adopt(raw, settings, untrailed)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(u64, crate::background::Reply<T>) -> Command,
+    ) -> Result<T, Errno> {
+        let id = self.0.shared.id;
+        self.0.process.background.ask(|reply| command(id, reply))
+    }
+
+    fn settle(&self, filtered: Filtered) {
+        self.0.process.refilter(self.0.shared.id, filtered);
+    }
+
+    /// Asks for a channel from now on. D's filter admits its stream when this
+    /// returns.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` twice, `ENOBUFS` above 64 channels, `EAFNOSUPPORT` where the
+    /// socket cannot hear that address, `EBADF` where it is gone.
+    pub fn join(&self, channel: Channel, asking: Asking) -> Result<(), Errno> {
+        let joined = self.ask(|id, reply| Command::Join(id, channel, asking, reply))?;
+        self.settle(joined?);
+        Ok(())
+    }
+
+    /// Asks for it no longer; its stream is not delivered any more when this returns.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` where it was not asked for, `EBADF` where the socket is gone.
+    pub fn leave(&self, channel: &Channel) -> Result<(), Errno> {
+        let left = self.ask(|id, reply| Command::Leave(id, *channel, reply))?;
+        self.settle(left?);
+        Ok(())
+    }
+
+    /// The channels asked for.
+    #[must_use]
+    pub fn channels(&self) -> Vec<Channel> {
+        self.ask(Command::Channels).unwrap_or_default()
+    }
+
+    /// The emulation of connect: only this source is delivered (port 0: any port),
+    /// compared with what the program sees, S and the port of the sender's own
+    /// socket. None undoes it.
+    pub fn only_from(&self, source: Option<SocketAddr>) {
+        if let Ok(filtered) = self.ask(|id, reply| Command::OnlyFrom(id, source, reply)) {
+            self.settle(filtered);
+        }
+    }
+
+    /// What becomes of datagrams that are not ours.
+    pub fn set_untrailed(&self, untrailed: Untrailed) {
+        if let Ok(filtered) = self.ask(|id, reply| Command::SetUntrailed(id, untrailed, reply)) {
+            self.settle(filtered);
+        }
+    }
+
+    /// What the socket is to its program: a number of the caller's, carried in the
+    /// filter for whoever takes the socket over ([`Inheritance::role`]).
+    pub fn set_role(&self, role: u8) {
+        if let Ok(filtered) = self.ask(|id, reply| Command::SetRole(id, role, reply)) {
+            self.settle(filtered);
+        }
+    }
+
+    /// What a receive call shows: S:FP (or VIA:FP) becomes S and the port of the
+    /// sender's own socket (S:FP while it is unknown); others are unchanged. Takes no
+    /// lock and makes no system call.
+    #[must_use]
+    pub fn source_of(&self, from: SocketAddr) -> SocketAddr {
+        self.0.shared.sources.show(from)
+    }
+
+    /// Whether `raw` is this very kernel socket.
+    #[must_use]
+    pub fn is(&self, raw: i32) -> bool {
+        self.0.shared.bound.identity.is(raw)
+    }
+
+    /// One more number of the application's table names the socket (dup, dup2 ...).
+    pub fn add_number(&self, raw: i32) {
+        self.0.shared.numbers.add(raw);
+    }
+
+    /// One number fewer.
+    pub fn remove_number(&self, raw: i32) {
+        self.0.shared.numbers.remove(raw);
+    }
+
+    /// To be called after the application's last known number was closed in the
+    /// kernel. The socket is gone: leaves are sent and its port is free when this
+    /// returns, true. Still there (another process holds it): no leave, false.
+    #[must_use]
+    pub fn closed(&self) -> bool {
+        if self.0.shared.is_over() {
+            return true;
+        }
+        self.ask(Command::Closed).unwrap_or(false)
+    }
+
+    /// The socket as it stands; without channels where it is gone.
+    #[must_use]
+    pub fn report(&self) -> ReceiveReport {
+        let report = self.ask(Command::Report).ok().flatten();
+        report.unwrap_or(ReceiveReport {
+            path: self.0.path,
+            drops: None,
+            channels: Vec::new(),
+        })
+    }
+}
+
+/// What a predecessor left in the filter of `raw`, a socket that came by exec or from
+/// another process; none where it was no receiving socket.
+#[must_use]
+pub fn inherited(raw: i32) -> Option<Inheritance> {
+    let program = sockopt::read_filter(raw).ok().flatten()?;
+    Inheritance::read(&program.passengers())
+}

@@ -1,0 +1,39 @@
+//! What the application's threads and the background thread both see of one socket.
+//!
+//! Promises: nothing here is behind a lock. Is not the socket's work (`receiver`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::identity::{Bound, Numbers};
+use super::sources::Sources;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Its number among ours; the token of its events.
+    pub(super) id: u64,
+    pub(super) bound: Bound,
+    pub(super) numbers: Numbers,
+    pub(super) sources: Sources,
+    over: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(id: u64, bound: Bound, raw: i32) -> Shared {
+        Shared {
+            id,
+            bound,
+            numbers: Numbers::new(raw),
+            sources: Sources::new(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the kernel socket is known to be gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_over(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,239 @@
+//! The background thread's work: all receiving sockets of the process.
+//!
+//! Promises: one socket's trouble stays its own; what an application's thread asks
+//! for is done when it is answered; a thread that stood still asks anew. Is not a
+//! socket's own work (`receiver`), nor what happens in the asking thread (`adopt`).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flexcast_engine::{Outbox, Time};
+use flexcast_udp::filter::Untrailed;
+use flexcast_udp::process::{self, Epoll, Event, Interest};
+use flexcast_udp::selftest::{self, Probe};
+use flexcast_udp::{Errno, Family, ReceiveBatch, SendBatch};
+use flexcast_wire::Channel;
+
+use super::farewell::Farewell;
+use super::passer::Passer;
+use super::reach::{Reach, Reacher};
+use super::receiver::{Filtered, Plan, Receiver, Tools};
+use super::shared::Shared;
+use super::{Asking, ReceiveReport};
+use crate::background::{now, Reply, Work};
+
+/// The thread runs at least once a second; a longer gap means that it stood still.
+const STANDSTILL: Duration = Duration::from_secs(2);
+/// Slots and bytes for control: a status with a path of 32 nodes is below 500.
+const CONTROL_SLOTS: usize = 32;
+const CONTROL_BYTES: usize = 2_048;
+
+/// What the application's threads ask for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Whether the kernel path works for sockets of this family.
+    Probe(Family, Reply<Probe>),
+    /// Make the control socket.
+    Begin(Arc<Shared>, Box<Plan>, Reply<Result<(), Errno>>),
+    /// Undo that: the socket will not be ours this way.
+    Abandon(u64, Reply<()>),
+    /// D takes no filter of ours after all.
+    Unfiltered(u64),
+    /// Attach the filter that D should have.
+    Filter(u64, Reply<Filtered>),
+    /// There is a helper now.
+    Passer(Passer),
+    Join(u64, Channel, Asking, Reply<Result<Filtered, Errno>>),
+    Leave(u64, Channel, Reply<Result<Filtered, Errno>>),
+    Channels(u64, Reply<Vec<Channel>>),
+    OnlyFrom(u64, Option<std::net::SocketAddr>, Reply<Filtered>),
+    SetUntrailed(u64, Untrailed, Reply<Filtered>),
+    SetRole(u64, u8, Reply<Filtered>),
+    Closed(u64, Reply<bool>),
+    Report(u64, Reply<Option<ReceiveReport>>),
+    LeaveAll(Reply<()>),
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    epoll: Rc<Epoll>,
+    tools: Tools,
+    receivers: BTreeMap<u64, Receiver>,
+    farewells: BTreeMap<u64, Farewell>,
+    last_run: Time,
+}
+
+impl Worker {
+    /// # Errors
+    /// As [`Reacher::new`].
+    pub(super) fn new(epoll: Rc<Epoll>) -> Result<Worker, Errno> {
+        Ok(Worker {
+            epoll,
+            tools: Tools {
+                reacher: Reacher::new()?,
+                outbox: Outbox::new(),
+                letters: SendBatch::new(),
+                control: ReceiveBatch::new(CONTROL_SLOTS, CONTROL_BYTES),
+                stream: None,
+            },
+            receivers: BTreeMap::new(),
+            farewells: BTreeMap::new(),
+            last_run: now(),
+        })
+    }
+
+    fn begin(&mut self, now: Time, shared: Arc<Shared>, plan: Plan) -> Result<(), Errno> {
+        let id = shared.id;
+        let local_token = process::random_u64()? | 1;
+        let receiver = Receiver::new(now, shared, plan, local_token)?;
+        self.epoll.add(receiver.raw(), id, Interest::READ)?;
+        self.receivers.insert(id, receiver);
+        Ok(())
+    }
+
+    /// Changes something of a receiver, and its filter with it.
+    fn change(&mut self, now: Time, id: u64, change: impl FnOnce(&mut Receiver)) -> Filtered {
+        let Some(receiver) = self.receivers.get_mut(&id) else {
+            return Filtered::NotHere;
+        };
+        change(receiver);
+        receiver.refilter(now, &mut self.tools)
+    }
+
+    /// Whether D lives, here or in another process.
+    fn is_alive(&mut self, shared: &Shared) -> bool {
+        self.tools.reacher.forget_late_answers();
+        let bound = &shared.bound;
+        match process::udp_sockets(bound.local.port(), bound.family) {
+            Ok(cookies) => cookies.contains(&bound.identity.cookie),
+            // No udp_diag: what our own table says has to do.
+            Err(_) => !matches!(self.tools.reacher.reach(shared), Reach::NotHere),
+        }
+    }
+
+    /// Looks at D; a receiver whose D is gone ends. Whether it did.
+    fn look(&mut self, now: Time, id: u64) -> bool {
+        let Some(shared) = self.receivers.get(&id).map(|r| r.shared.clone()) else {
+            return true;
+        };
+        if self.is_alive(&shared) {
+            if let Some(receiver) = self.receivers.get_mut(&id) {
+                receiver.looked(now);
+            }
+            return false;
+        }
+        shared.set_over();
+        let receiver = self.receivers.remove(&id);
+        if let Some(farewell) = receiver.and_then(|r| r.end(now, &mut self.tools)) {
+            // On the path through user space it is the socket that was watched: then
+            // this changes nothing.
+            let _ = self.epoll.add(farewell.raw(), id, Interest::READ);
+            self.farewells.insert(id, farewell);
+        }
+        true
+    }
+
+    fn notice_standstill(&mut self, now: Time) {
+        if now.since(self.last_run) >= STANDSTILL {
+            log::info!("stood still for {:?}", now.since(self.last_run));
+            for receiver in self.receivers.values_mut() {
+                receiver.start_over(now, &mut self.tools);
+            }
+        }
+        self.last_run = now;
+    }
+}
+
+impl Work<Command> for Worker {
+    fn command(&mut self, now: Time, command: Command) {
+        self.notice_standstill(now);
+        match command {
+            Command::Probe(family, reply) => reply.give(selftest::kernel_path(family)),
+            Command::Begin(shared, plan, reply) => reply.give(self.begin(now, shared, *plan)),
+            Command::Abandon(id, reply) => {
+                self.receivers.remove(&id);
+                reply.give(());
+            }
+            Command::Unfiltered(id) => {
+                self.change(now, id, Receiver::set_unfiltered);
+            }
+            Command::Filter(id, reply) => reply.give(self.change(now, id, |_| ())),
+            Command::Passer(passer) => self.tools.reacher.set_passer(passer),
+            Command::Join(id, channel, asking, reply) => {
+                let tools = &mut self.tools;
+                let joined = match self.receivers.get_mut(&id) {
+                    Some(receiver) => receiver.join(now, channel, asking, tools),
+                    None => Err(Errno::EBADF),
+                };
+                reply.give(joined);
+            }
+            Command::Leave(id, channel, reply) => {
+                let tools = &mut self.tools;
+                let left = match self.receivers.get_mut(&id) {
+                    Some(receiver) => receiver.leave(now, &channel, tools),
+                    None => Err(Errno::EBADF),
+                };
+                reply.give(left);
+            }
+            Command::Channels(id, reply) => {
+                let receiver = self.receivers.get(&id);
+                reply.give(receiver.map(Receiver::channels).unwrap_or_default());
+            }
+            Command::OnlyFrom(id, only, reply) => {
+                reply.give(self.change(now, id, |r| r.set_only_from(only)));
+            }
+            Command::SetUntrailed(id, untrailed, reply) => {
+                reply.give(self.change(now, id, |r| r.set_untrailed(untrailed)));
+            }
+            Command::SetRole(id, role, reply) => {
+                reply.give(self.change(now, id, |r| r.set_role(role)));
+            }
+            Command::Closed(id, reply) => reply.give(self.look(now, id)),
+            Command::Report(id, reply) => {
+                let receiver = self.receivers.get(&id);
+                reply.give(receiver.map(|r| r.report(&mut self.tools)));
+            }
+            Command::LeaveAll(reply) => {
+                for receiver in self.receivers.values_mut() {
+                    receiver.leave_all(now, &mut self.tools);
+                }
+                reply.give(());
+            }
+        }
+    }
+
+    fn ready(&mut self, now: Time, event: Event) {
+        self.notice_standstill(now);
+        if let Some(receiver) = self.receivers.get_mut(&event.token) {
+            receiver.hear(now, &mut self.tools);
+        } else if let Some(farewell) = self.farewells.get_mut(&event.token) {
+            farewell.hear(now, &mut self.tools);
+        }
+    }
+
+    fn next_time(&self) -> Time {
+        let receivers = self.receivers.values().map(Receiver::next_time);
+        let farewells = self.farewells.values().map(Farewell::next_time);
+        receivers.chain(farewells).min().unwrap_or(Time::NEVER)
+    }
+
+    fn due(&mut self, now: Time) {
+        self.notice_standstill(now);
+        let mut looks = Vec::new();
+        for (id, receiver) in &mut self.receivers {
+            receiver.poll(now, &mut self.tools);
+            if receiver.wants_look(now) {
+                looks.push(*id);
+            }
+        }
+        for id in looks {
+            self.look(now, id);
+        }
+        for farewell in self.farewells.values_mut() {
+            farewell.poll(now, &mut self.tools);
+        }
+        self.farewells.retain(|_, farewell| !farewell.is_over());
+    }
+}
