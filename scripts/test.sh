@@ -92,11 +92,11 @@ step "release build" cargo build --release --workspace
 topic() {
     local name status=0
     name=$(basename "$1" .sh)
-    timeout 120 bash "$1" >"$results/$name.log" 2>&1 || status=$?
+    timeout 180 bash "$1" >"$results/$name.log" 2>&1 || status=$?
     case $name in
-    relay-* | sender-* | receiver-* | control-loss | two-senders)
+    relay-* | sender-* | receiver-* | control-loss | two-senders | shared-port | leave)
         if [ "$status" -eq 0 ]; then
-            timeout 120 bash "$1" >"$results/$name.log" 2>&1 || status=$?
+            timeout 180 bash "$1" >"$results/$name.log" 2>&1 || status=$?
         fi
         ;;
     esac
@@ -116,7 +116,10 @@ for script in shim-tests/*.sh; do
     [ "$script" != shim-tests/lib.sh ] || continue
     name=$(basename "$script" .sh)
     case $(cat "$results/$name.status" 2>/dev/null) in
-    0) step "$script" true ;;
+    0)
+        step "$script" true
+        sed -n 's/^figure /        /p' "$results/$name.log"
+        ;;
     77) skip "$script" "$(sed -n 's/^skipped: //p' "$results/$name.log" | tail -n 1)" ;;
     *) step "$script" sh -c 'cat "$1"; exit 1' - "$results/$name.log" ;;
     esac
