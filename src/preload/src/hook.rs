@@ -43,7 +43,7 @@ pub(crate) enum Verdict {
     Done(isize),
     /// Failed, with this error number.
     Fail(c_int),
-    /// Not yet: look whether the thread is cancelled, then ask again.
+    /// Not yet: the frame looks whether the thread is cancelled, then asks again.
     Again,
 }
 

@@ -5,3 +5,5 @@
 
 mod lifecycle;
 mod naming;
+mod options;
+mod sending;

@@ -23,6 +23,7 @@ mod life;
 mod log;
 mod marks;
 mod name;
+mod push;
 mod real;
 mod socket;
 mod table;

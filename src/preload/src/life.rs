@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flexcast_runtime::kernel::pid;
 
-use crate::{environment, guard, join, marks, real, table, world};
+use crate::{environment, guard, join, marks, push, real, table, world};
 
 #[used]
 #[link_section = ".init_array"]
@@ -44,6 +44,7 @@ unsafe extern "C" fn forked() {
         PROCESS.store(pid(), Ordering::Relaxed);
         marks::demote_all();
         table::forget();
+        push::forget();
         join::forget();
     });
 }
@@ -51,6 +52,7 @@ unsafe extern "C" fn forked() {
 extern "C" fn end() {
     guard::guarded((), || {
         if same_process() {
+            push::finish();
             join::leave_all();
         }
     });

@@ -14,6 +14,7 @@ use libc::c_int;
 use crate::join::Joining;
 use crate::life::lock;
 use crate::name::Family;
+use crate::push::Pushing;
 
 /// A socket in the table.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Socket {
     /// Numbers of this process that name it; only the table changes it.
     numbers: AtomicUsize,
     names: Mutex<Names>,
+    /// Role *pushes*.
+    pub(crate) pushing: Mutex<Pushing>,
     /// Role *joins a group*.
     pub(crate) joining: Mutex<Joining>,
 }
@@ -45,6 +48,7 @@ impl Socket {
             family,
             numbers: AtomicUsize::new(0),
             names: Mutex::default(),
+            pushing: Mutex::default(),
             joining: Mutex::default(),
         })
     }

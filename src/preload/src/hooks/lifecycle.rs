@@ -7,9 +7,9 @@
 use libc::{c_int, c_uint, FILE};
 
 use crate::guard::guarded;
-use crate::hook::cancellation_point;
+use crate::hook::{cancellation_point, fail};
 use crate::table::{self, Closing};
-use crate::{errno, marks, real};
+use crate::{errno, marks, push, real};
 
 redhook::hook! {
     unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int => make_socket {
@@ -41,6 +41,9 @@ fn closed(note: Closing) {
 cancellation_point! {
     fn close(fd: c_int) -> c_int {
         if marks::is_foreign(fd) {
+            if push::is_internal(fd) {
+                return fail(libc::EBADF);
+            }
             return real::close(fd);
         }
         let note = closing(fd);
@@ -172,11 +175,16 @@ fn duplicated(fd: c_int, to: c_int) {
 cancellation_point! {
     fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
         let answer = real::fcntl(fd, command, argument);
-        let duplicates = command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC;
-        if duplicates && answer >= 0 && !(marks::is_foreign(fd) && marks::is_foreign(answer)) {
-            duplicated(fd, answer);
-        }
+        note_fcntl(fd, command, answer);
         answer
+    }
+}
+
+#[inline(always)]
+fn note_fcntl(fd: c_int, command: c_int, answer: c_int) {
+    let duplicates = command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC;
+    if duplicates && answer >= 0 && !(marks::is_foreign(fd) && marks::is_foreign(answer)) {
+        duplicated(fd, answer);
     }
 }
 
@@ -188,6 +196,8 @@ cancellation_point! {
 
 cancellation_point! {
     fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
-        fcntl(fd, command, argument)
+        let answer = real::fcntl64(fd, command, argument);
+        note_fcntl(fd, command, answer);
+        answer
     }
 }

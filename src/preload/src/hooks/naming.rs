@@ -13,7 +13,7 @@ use crate::guard::guarded;
 use crate::hook::{cancellation_point, fail, Verdict};
 use crate::name::{self, Name};
 use crate::socket::Socket;
-use crate::{join, marks, real, table};
+use crate::{join, marks, push, real, table};
 
 /// The answer of a call whose verdict is not the kernel's.
 fn answer(verdict: Verdict) -> c_int {
@@ -53,15 +53,16 @@ unsafe fn connecting(fd: c_int, address: *const sockaddr, length: socklen_t) -> 
         if target.is_none() && !undoes {
             return Verdict::Kernel;
         }
-        let ours = table::find(fd);
-        if let Some(verdict) = ours.as_ref().and_then(|s| join::connect(s, target)) {
+        if let Some(verdict) = table::find(fd).and_then(|s| join::connect(&s, target)) {
             return verdict;
         }
-        if let Some(socket) = ours {
-            socket.set_peer(None);
-            socket.show_local(None);
+        match target {
+            Some(target) => push::connect(fd, target),
+            None => {
+                push::disconnect(fd);
+                Verdict::Kernel
+            }
         }
-        Verdict::Kernel
     })
 }
 
@@ -71,9 +72,10 @@ cancellation_point! {
             return real::connect(fd, address, length);
         }
         loop {
+            real::cancellation_point();
             match connecting(fd, address, length) {
                 Verdict::Kernel => return real::connect(fd, address, length),
-                Verdict::Again => real::cancellation_point(),
+                Verdict::Again => {}
                 other => return answer(other),
             }
         }
@@ -148,8 +150,9 @@ redhook::hook! {
             return real::shutdown(fd, how);
         }
         let verdict = guarded(Verdict::Kernel, || {
-            let socket = table::find(fd);
-            let verdict = socket.and_then(|socket| join::shutdown(&socket, how));
+            let verdict = table::find(fd).and_then(|socket| {
+                join::shutdown(&socket, how).or_else(|| push::shutdown(&socket, fd, how))
+            });
             verdict.unwrap_or(Verdict::Kernel)
         });
         match verdict {

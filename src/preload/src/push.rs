@@ -1,0 +1,388 @@
+//! The role *pushes*: what a program sends to a mapped address whose sender is this
+//! host goes once to the channel's whole audience.
+//!
+//! ```text
+//!   destination ─┬─ a channel of ours ──────────────► channel (wait once, send)
+//!                ├─ a mapped group, others send ────► dropped, counted, said once
+//!                ├─ a named group on no named port ─► kernel, its lack of multicast hidden
+//!                └─ else ───────────────────────────► kernel
+//! ```
+//! Promises: multicast manners (nobody there is no error, unless `empty=error`); never
+//! EAGAIN or ENOBUFS; the kernel socket of a sender is never connected and always has
+//! a port of its own. Is not the fan-out (`runtime`), nor calls to other hosts'
+//! addresses, which are the kernel's.
+
+mod channel;
+mod datagrams;
+mod local;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use flexcast_rules::Push;
+use flexcast_runtime::kernel::sockopt;
+use flexcast_wire::{Channel, ChannelId};
+use libc::c_int;
+
+pub(crate) use channel::{finish, forget, is_internal};
+pub(crate) use datagrams::{length, Message};
+
+use crate::hook::Verdict;
+use crate::life::lock;
+use crate::name::{Family, Name};
+use crate::socket::Socket;
+use crate::world::{self, World};
+use crate::{marks, table};
+use channel::Pushed;
+
+/// What this role keeps about a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Pushing {
+    /// Its port is real, its options were read.
+    prepared: bool,
+    /// Where it is connected to, as far as the program knows.
+    connected: Option<Target>,
+    /// The last destination's meaning, and the address list that it was derived from.
+    recent: Option<(SocketAddr, u64, Target)>,
+    /// Shut down for writing.
+    shut: bool,
+    /// `UDP_SEGMENT`; 0: off.
+    segment: usize,
+    /// `IP_MULTICAST_LOOP` is off.
+    quiet_at_home: bool,
+    /// Parts kept back by MSG_MORE.
+    held: Vec<u8>,
+}
+
+/// What a destination means.
+#[derive(Clone, Debug)]
+enum Target {
+    Kernel,
+    KernelQuietly,
+    /// Others send there.
+    Nobody,
+    /// A named group, in a kernel without multicast.
+    Nowhere,
+    Channel(Arc<Pushed>),
+}
+
+/// A destination's meaning before a channel is opened for it.
+enum Meaning {
+    Kernel,
+    KernelQuietly,
+    Nobody,
+    Own(Channel),
+}
+
+fn meaning(world: &World, to: SocketAddr, socket: Option<(&Socket, c_int)>) -> Meaning {
+    let source = socket.and_then(|(socket, fd)| local::chosen(socket, fd));
+    match world.map().push(to, &|ip| world.is_local(ip), source) {
+        Push::NotMapped if world.map().names_group(to.ip()) => Meaning::KernelQuietly,
+        Push::NotMapped | Push::Calls { .. } => Meaning::Kernel,
+        Push::Foreign { .. } => Meaning::Nobody,
+        Push::Own {
+            channel_ids: id,
+            sender,
+            ..
+        } => Meaning::Own(own_channel(to, sender, id)),
+    }
+}
+
+/// Without a chosen address any of this host's is S.
+fn own_channel(to: SocketAddr, sender: Option<std::net::IpAddr>, id: ChannelId) -> Channel {
+    let family = match to.ip().to_canonical() {
+        std::net::IpAddr::V4(_) => Family::V4,
+        std::net::IpAddr::V6(_) => Family::V6,
+    };
+    Channel::new(sender.unwrap_or(family.any()), id)
+}
+
+impl Pushing {
+    /// What `to` means, as long as this host's addresses stay the same.
+    fn target(&mut self, world: &World, socket: &Socket, fd: c_int, to: SocketAddr) -> Target {
+        let generation = world::locals_generation();
+        if let Some((known, derived, target)) = &self.recent {
+            if *known == to && *derived == generation {
+                return target.clone();
+            }
+        }
+        let target = match meaning(world, to, Some((socket, fd))) {
+            Meaning::Kernel => Target::Kernel,
+            Meaning::KernelQuietly => Target::KernelQuietly,
+            Meaning::Nobody => Target::Nobody,
+            Meaning::Own(wanted) => {
+                self.prepare(socket, fd);
+                let port = sockopt::local_addr(fd).map_or(0, |local| local.port());
+                let empty = world.map().look_up(to).map(flexcast_rules::Rule::empty);
+                let pushed = channel::pushed(wanted, port, empty.unwrap_or_default());
+                if self.quiet_at_home {
+                    pushed.set_loop(false);
+                }
+                Target::Channel(pushed)
+            }
+        };
+        self.recent = Some((to, generation, target.clone()));
+        target
+    }
+
+    /// Before the first mapped use: a port that is real, and what the program set.
+    fn prepare(&mut self, socket: &Socket, fd: c_int) {
+        if !self.prepared {
+            self.prepared = true;
+            local::bind_if_unbound(socket, fd);
+            self.read_options(socket, fd);
+        }
+    }
+
+    fn read_options(&mut self, socket: &Socket, fd: c_int) {
+        let segment = sockopt::get_u32(fd, libc::SOL_UDP, libc::UDP_SEGMENT).unwrap_or(0);
+        self.segment = usize::try_from(segment).unwrap_or(0);
+        let looped = match socket.family() {
+            Family::V4 => sockopt::get_u32(fd, libc::SOL_IP, libc::IP_MULTICAST_LOOP),
+            Family::V6 => sockopt::get_u32(fd, libc::SOL_IPV6, libc::IPV6_MULTICAST_LOOP),
+        };
+        self.quiet_at_home = looped == Ok(0);
+    }
+}
+
+/// Whether a socket of `family` can be told to speak to `to` at all.
+fn fits(family: Family, to: SocketAddr) -> bool {
+    family == Family::V6 || to.is_ipv4()
+}
+
+/// Whether a message to `to` (none: to where the socket is connected) on a marked
+/// descriptor is the kernel's whatever it is. Allocates nothing.
+pub(crate) fn leaves(fd: c_int, to: Option<SocketAddr>) -> bool {
+    match (to, world::world()) {
+        (None, _) => marks::get(fd) != marks::Mark::Ours,
+        (Some(_), None) => true,
+        (Some(to), Some(world)) => {
+            world.map().match_of(to).is_none() && !world.map().names_group(to.ip())
+        }
+    }
+}
+
+/// Sends one message on a marked descriptor.
+pub(crate) fn send(fd: c_int, message: &Message<'_>, flags: c_int) -> Verdict {
+    let mut sent = 0;
+    send_run(fd, std::slice::from_ref(message), flags, &mut sent)
+}
+
+/// Sends the first messages that have the same fate; how many is put into `sent`
+/// where we have sent them, or where the verdict is the kernel's.
+pub(crate) fn send_run(
+    fd: c_int,
+    messages: &[Message<'_>],
+    flags: c_int,
+    sent: &mut usize,
+) -> Verdict {
+    *sent = 1;
+    let (Some(world), Some(first)) = (world::world(), messages.first()) else {
+        return Verdict::Kernel;
+    };
+    let socket = match (table::find(fd), first.to) {
+        (Some(socket), _) => socket,
+        (None, None) => return Verdict::Kernel,
+        (None, Some(to)) => match meaning(world, to, None) {
+            Meaning::Kernel => return Verdict::Kernel,
+            Meaning::KernelQuietly => return Verdict::KernelQuietly,
+            Meaning::Nobody | Meaning::Own(_) => match table::adopt(fd) {
+                Some(socket) if fits(socket.family(), to) => socket,
+                _ => return Verdict::Kernel,
+            },
+        },
+    };
+    let mut pushing = lock(&socket.pushing);
+    let target = match first.to {
+        Some(to) if fits(socket.family(), to) => pushing.target(world, &socket, fd, to),
+        Some(_) => Target::Kernel,
+        None => match (&pushing.connected, socket.peer()) {
+            (Some(target), _) => target.clone(),
+            (None, Some(peer)) => return Verdict::KernelTo(Name::new(peer, socket.family())),
+            (None, None) => Target::Kernel,
+        },
+    };
+    if pushing.shut && !matches!(target, Target::Kernel | Target::KernelQuietly) {
+        return Verdict::Fail(libc::EPIPE);
+    }
+    match target {
+        Target::Kernel => Verdict::Kernel,
+        Target::KernelQuietly => Verdict::KernelQuietly,
+        Target::Nowhere => Verdict::Done(first.answer()),
+        Target::Nobody => {
+            pushing.prepare(&socket, fd);
+            if let Some(to) = first.to.or(socket.peer()) {
+                channel::count_foreign(world, to);
+            }
+            Verdict::Done(first.answer())
+        }
+        Target::Channel(pushed) => {
+            let same = messages.iter().take_while(|m| m.to == first.to).count();
+            let (run, segment) = (&messages[..same], pushing.segment);
+            let held = hold_back(&mut pushing, &run[0], flags);
+            drop(pushing);
+            match held {
+                Held::Back => Verdict::Done(first.answer()),
+                Held::Before(bytes) => {
+                    let mut whole = Message {
+                        parts: vec![bytes.as_slice()],
+                        ..run[0].clone()
+                    };
+                    whole.parts.extend_from_slice(&run[0].parts);
+                    match pushed.send(fd, std::slice::from_ref(&whole), segment, flags, sent) {
+                        Verdict::Done(_) => Verdict::Done(first.answer()),
+                        other => other,
+                    }
+                }
+                Held::Nothing => pushed.send(fd, run, segment, flags, sent),
+            }
+        }
+    }
+}
+
+enum Held {
+    Nothing,
+    Back,
+    Before(Vec<u8>),
+}
+
+/// MSG_MORE: parts of one datagram, of which the last comes without the flag.
+fn hold_back(pushing: &mut Pushing, message: &Message<'_>, flags: c_int) -> Held {
+    if flags & libc::MSG_MORE != 0 {
+        for part in &message.parts {
+            pushing.held.extend_from_slice(part);
+        }
+        return Held::Back;
+    }
+    match std::mem::take(&mut pushing.held) {
+        held if held.is_empty() => Held::Nothing,
+        held => Held::Before(held),
+    }
+}
+
+/// Connects a marked descriptor to `to`.
+pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Verdict {
+    let Some(world) = world::world() else {
+        return Verdict::Kernel;
+    };
+    match meaning(world, to, None) {
+        Meaning::Kernel => {
+            disconnect(fd);
+            Verdict::Kernel
+        }
+        Meaning::KernelQuietly => connect_quietly(fd, to),
+        Meaning::Nobody | Meaning::Own(_) => match table::adopt(fd) {
+            Some(socket) if fits(socket.family(), to) => connect_mapped(world, &socket, fd, to),
+            _ => Verdict::Kernel,
+        },
+    }
+}
+
+fn connect_mapped(world: &World, socket: &Arc<Socket>, fd: c_int, to: SocketAddr) -> Verdict {
+    local::disconnect_in_kernel(socket, fd);
+    let mut pushing = lock(&socket.pushing);
+    pushing.prepare(socket, fd);
+    let target = pushing.target(world, socket, fd, to);
+    pushing.connected = Some(target.clone());
+    pushing.shut = false;
+    drop(pushing);
+    let sender = match &target {
+        Target::Channel(pushed) => Some(pushed.sender()),
+        _ => None,
+    };
+    socket.set_peer(Some(to));
+    socket.show_local(Some(local::shown(socket, fd, to, sender)));
+    match target {
+        Target::Channel(pushed) if !pushed.wait() => Verdict::Again,
+        _ => Verdict::Done(0),
+    }
+}
+
+/// The kernel's; where it knows no multicast the connection is to nobody.
+fn connect_quietly(fd: c_int, to: SocketAddr) -> Verdict {
+    disconnect(fd);
+    let Some(socket) = table::adopt(fd).filter(|socket| fits(socket.family(), to)) else {
+        return Verdict::Kernel;
+    };
+    match local::connect_in_kernel(fd, Name::new(to, socket.family())) {
+        Ok(()) => Verdict::Done(0),
+        Err(error) if [libc::ENETUNREACH, libc::ENODEV].contains(&error.0) => {
+            let mut pushing = lock(&socket.pushing);
+            pushing.prepare(&socket, fd);
+            pushing.connected = Some(Target::Nowhere);
+            drop(pushing);
+            socket.set_peer(Some(to));
+            socket.show_local(Some(local::shown(&socket, fd, to, None)));
+            Verdict::Done(0)
+        }
+        Err(error) => Verdict::Fail(error.0),
+    }
+}
+
+/// The program connects elsewhere or nowhere: what we emulated is undone.
+pub(crate) fn disconnect(fd: c_int) {
+    let Some(socket) = table::find(fd) else {
+        return;
+    };
+    let mut pushing = lock(&socket.pushing);
+    if pushing.connected.take().is_some() {
+        pushing.shut = false;
+        drop(pushing);
+        socket.set_peer(None);
+        socket.show_local(None);
+    }
+}
+
+/// Shuts one of ours down, where it is connected by us.
+pub(crate) fn shutdown(socket: &Arc<Socket>, fd: c_int, how: c_int) -> Option<Verdict> {
+    let mut pushing = lock(&socket.pushing);
+    let target = pushing.connected.clone()?;
+    let (reads, writes) = match how {
+        libc::SHUT_RD => (true, false),
+        libc::SHUT_WR => (false, true),
+        libc::SHUT_RDWR => (true, true),
+        _ => return None,
+    };
+    pushing.shut |= writes;
+    drop(pushing);
+    if reads {
+        local::shut_reading_in_kernel(fd);
+    }
+    if let (Target::Channel(pushed), true) = (target, writes) {
+        pushed.end();
+    }
+    Some(Verdict::Done(0))
+}
+
+/// The program has set an option of a marked descriptor.
+pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int) {
+    let ours = [
+        (libc::SOL_IP, libc::IP_MULTICAST_LOOP),
+        (libc::SOL_IPV6, libc::IPV6_MULTICAST_LOOP),
+        (libc::SOL_UDP, libc::UDP_SEGMENT),
+    ];
+    let source = [
+        (libc::SOL_IP, libc::IP_MULTICAST_IF),
+        (libc::SOL_IPV6, libc::IPV6_MULTICAST_IF),
+    ];
+    if marks::get(fd) != marks::Mark::Ours {
+        return;
+    }
+    let Some(socket) = table::find(fd) else {
+        return;
+    };
+    let mut pushing = lock(&socket.pushing);
+    if source.contains(&(level, name)) {
+        pushing.recent = None;
+    }
+    if !ours.contains(&(level, name)) || !pushing.prepared {
+        return;
+    }
+    pushing.read_options(&socket, fd);
+    let recent = pushing.recent.as_ref().map(|(_, _, target)| target);
+    for target in [pushing.connected.as_ref(), recent].into_iter().flatten() {
+        if let Target::Channel(pushed) = target {
+            pushed.set_loop(!pushing.quiet_at_home);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The manners of a guest in somebody else's process: nothing exported but hooks,
+//! nothing printed, nothing started before it is needed, and programs that have
+//! nothing to do with us run as ever.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use flexcast_testbed::World;
+
+mod support;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything that may be exported: functions of the C library that we take.
+const HOOKS: &str = "socket bind connect __connect getsockname getpeername shutdown \
+    close __close close_range closefrom fclose dup dup2 __dup2 dup3 fcntl __fcntl fcntl64 \
+    send __send sendto sendmsg sendmmsg write __write writev \
+    recv __recv recvfrom recvmsg recvmmsg read __read readv \
+    __recv_chk __recvfrom_chk __read_chk setsockopt getsockopt ioctl poll __poll ppoll __poll_chk";
+/// Those of the role *pushes*, which have to be there.
+const SENDING: &str = "socket bind connect __connect getsockname getpeername shutdown close \
+    __close close_range closefrom fclose dup dup2 __dup2 dup3 fcntl __fcntl fcntl64 \
+    send __send sendto sendmsg sendmmsg write __write writev setsockopt";
+
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split_whitespace().collect()
+}
+
+fn tool(program: &str, arguments: &[&str], file: &Path) -> String {
+    let mut command = Command::new(program);
+    support::finish(command.args(arguments).arg(file), LIMIT)
+}
+
+#[test]
+fn nothing_is_exported_but_the_hooks() {
+    for library in support::libraries() {
+        let said = tool("nm", &["-D", "--defined-only"], &library);
+        let exported: BTreeSet<&str> = said.lines().filter_map(|l| l.split(' ').nth(2)).collect();
+        let other: Vec<_> = exported.difference(&words(HOOKS)).copied().collect();
+        assert_eq!(other, [""; 0], "{library:?}");
+        let missing: Vec<_> = words(SENDING).difference(&exported).copied().collect();
+        assert_eq!(missing, [""; 0], "{library:?}");
+    }
+}
+
+#[test]
+fn thread_local_storage_stays_small() {
+    for library in support::libraries() {
+        let said = tool("readelf", &["-lW"], &library);
+        let line = said.lines().find(|line| line.trim().starts_with("TLS"));
+        let size = line.map_or("0x0", |line| line.split_whitespace().nth(5).unwrap());
+        let size = u64::from_str_radix(size.trim_start_matches("0x"), 16).unwrap();
+        assert!(size <= 4096, "{library:?}: {size} bytes a thread");
+    }
+}
+
+#[test]
+fn nothing_starts_before_the_first_mapped_use() {
+    let program = support::program("guest.c", &[]);
+    let native = support::finish(Command::new(&program).arg("idle"), LIMIT);
+    assert!(native.starts_with("threads 1 "), "{native}");
+    for map in [None, Some("239.1.0.0/16=self,empty=wait")] {
+        let mut command = support::preloaded(&support::library(), map, &program);
+        assert_eq!(
+            support::finish(command.arg("idle"), LIMIT),
+            native,
+            "{map:?}"
+        );
+    }
+}
+
+#[test]
+fn the_first_mapped_use_starts_threads_and_leaves_the_signal_mask() {
+    let library = support::library();
+    let test = "the_first_mapped_use_starts_threads_and_leaves_the_signal_mask";
+    let Some(_world) = World::enter(test) else {
+        return;
+    };
+    let program = support::program("guest.c", &[]);
+    let mut command = support::preloaded(&library, Some("239.1.0.0/16=self"), &program);
+    let said = support::finish(command.args(["pushes", "239.1.1.1"]), LIMIT);
+    let threads: u32 = said.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(
+        threads > 1,
+        "requests are answered in the background: {said}"
+    );
+    assert!(said.ends_with("blocked 0\n"), "{said}");
+}
+
+#[test]
+fn children_of_a_process_that_sends_never_hang() {
+    let library = support::library();
+    let Some(_world) = World::enter("children_of_a_process_that_sends_never_hang") else {
+        return;
+    };
+    let program = support::program("guest.c", &[]);
+    let mut command = support::preloaded(&library, Some("239.1.0.0/16=self"), &program);
+    let said = support::finish(command.args(["forks", "239.1.1.1"]), LIMIT);
+    assert_eq!(said, "children in trouble: 0\n");
+}
+
+#[test]
+fn wrong_settings_are_said_in_one_line_and_change_nothing() {
+    let program = support::program("guest.c", &[]);
+    let native = support::finish(Command::new(&program).arg("idle"), LIMIT);
+    for (name, value, said) in [
+        ("FLEXCAST_MPA", "239.1.0.0/16", "did you mean FLEXCAST_MAP?"),
+        ("FLEXCAST_MAP", "239.1.0.0/99=self", "FLEXCAST_MAP"),
+        ("FLEXCAST_CONFIG", "/nowhere/flexcast.toml", "ENOENT"),
+    ] {
+        let mut command = support::preloaded(&support::library(), None, &program);
+        let output = support::output(command.arg("idle").env(name, value), LIMIT);
+        let err = support::text(&output.stderr);
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.starts_with("flexcast: ") && err.contains(said), "{err}");
+        assert!(output.status.success(), "{name}={value}");
+        assert_eq!(support::text(&output.stdout), native);
+    }
+}
+
+#[test]
+fn a_configuration_file_maps_and_a_log_file_tells() {
+    let library = support::library();
+    let Some(_world) = World::enter("a_configuration_file_maps_and_a_log_file_tells") else {
+        return;
+    };
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let own = std::process::id();
+    let config = folder.join(format!("guest-{own}.toml"));
+    let log = folder.join(format!("guest-{own}.log"));
+    let text = format!(
+        "map = [\"239.1.0.0/16=10.0.0.9\"]\nlog = \"warn,{}\"\n",
+        log.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let program = support::program("guest.c", &[]);
+    let mut command = support::preloaded(&library, None, &program);
+    let command = command
+        .args(["pushes", "239.1.1.1"])
+        .env("FLEXCAST_CONFIG", &config);
+    // There is no route, and it is no sender: the call succeeds, one line tells why.
+    support::finish(command, LIMIT);
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let right = "datagrams to 239.1.1.1:5000 are dropped: this host is no sender of rule";
+    assert!(told.contains(right), "{told}");
+    std::fs::remove_file(config).unwrap();
+    std::fs::remove_file(log).unwrap();
+}
+
+/// Programs that sockets of ours mean nothing to, each with what it should say.
+#[test]
+fn everyday_programs_run_as_ever() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let everyday: [(&str, &[&str]); 6] = [
+        ("git", &["-C", root, "rev-list", "--max-parents=0", "HEAD"]),
+        ("rustc", &["--version"]),
+        ("python3", &["-c", "import asyncio, subprocess, sys; print(subprocess.run([sys.executable, '-c', 'print(asyncio.run(asyncio.sleep(0.01, 7)))'.replace('print', 'import asyncio; print', 1)], capture_output=True, text=True).stdout)"]),
+        ("sh", &["-c", "echo a | cat | tr a b; (exec 5>&1; echo c >&5)"]),
+        ("perl", &["-e", "print join(',', map { $_ * 2 } 1..5)"]),
+        ("node", &["-e", "require('dgram').createSocket('udp4').bind(0, '127.0.0.1', function () { console.log('bound'); this.close() })"]),
+    ];
+    let map = "239.1.0.0/16=self 10.0.0.0/8";
+    let mut run = 0;
+    for (program, arguments) in everyday {
+        let installed = Command::new("which").arg(program).output().unwrap();
+        if !installed.status.success() {
+            continue;
+        }
+        let native = support::finish(Command::new(program).args(arguments), LIMIT);
+        for library in support::libraries() {
+            let mut command = support::preloaded(&library, Some(map), program);
+            let said = support::finish(command.args(arguments), LIMIT);
+            assert_eq!(said, native, "{program} under {library:?}");
+        }
+        run += 1;
+    }
+    assert!(run >= 4, "git, rustc, python3 and sh are there");
+}
+
+#[test]
+#[allow(clippy::print_stdout)] // The figures are what the test is read for.
+fn a_foreign_descriptor_costs_nanoseconds() {
+    let program = support::program("guest.c", &[]);
+    let library = support::libraries().pop().unwrap();
+    let mut native = Command::new(&program);
+    let native = support::finish(native.arg("cost"), LIMIT);
+    let mut ours = support::preloaded(&library, Some("239.1.0.0/16=self"), &program);
+    let ours = support::finish(ours.arg("cost"), LIMIT);
+    for (native, ours) in native.lines().zip(ours.lines()) {
+        let (call, before) = native.split_once(' ').unwrap();
+        let after = ours.rsplit_once(' ').unwrap().1;
+        let (before, after): (f64, f64) = (before.parse().unwrap(), after.parse().unwrap());
+        println!("{call}: {before} ns, {after} ns under the library");
+        // A look-up with a lock would cost tens; a busy machine costs some, too.
+        assert!(
+            after - before < 30.0,
+            "{call}: {before} ns, then {after} ns"
+        );
+    }
+}

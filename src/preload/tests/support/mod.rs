@@ -1,0 +1,130 @@
+//! Small C programs, built when a test needs them, run with and without the library.
+//!
+//! Promises: the library under test is the one of this build (and the optimised one
+//! where a test asks for it), built if it is missing; every run is bounded. Is not a
+//! world of its own: tests that send enter one first (testbed).
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The libraries of this build and of the optimised one.
+pub(crate) fn libraries() -> Vec<PathBuf> {
+    let own = library();
+    let optimised = target_folder().join("release/libflexcast_preload.so");
+    if own == optimised {
+        return vec![own];
+    }
+    // Inside a world there is no network for cargo; --offline keeps it from asking.
+    build(&["--release"]);
+    assert!(optimised.exists(), "{optimised:?} is built");
+    vec![own, optimised]
+}
+
+/// The library of this build.
+pub(crate) fn library() -> PathBuf {
+    let folder = profile_folder();
+    let library = folder.join("libflexcast_preload.so");
+    if !library.exists() {
+        let release = folder.ends_with("release");
+        build(if release { &["--release"] } else { &[] });
+    }
+    assert!(library.exists(), "{library:?} is built");
+    library
+}
+
+fn build(options: &[&str]) {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--offline", "--quiet", "-p", "flexcast-preload"])
+        .args(options)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.expect("cargo runs").success(), "the library builds");
+}
+
+/// `target/debug` or `target/release`: this test lies in its `deps`.
+fn profile_folder() -> PathBuf {
+    let own = std::env::current_exe().expect("a test has a path");
+    own.ancestors()
+        .nth(2)
+        .expect("deps has a parent")
+        .to_owned()
+}
+
+fn target_folder() -> PathBuf {
+    profile_folder().parent().expect("below target").to_owned()
+}
+
+/// Builds `programs/NAME.c`, or what else is named by its path; where it was put.
+pub(crate) fn program(source: impl AsRef<Path>, options: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
+    let source = folder.join(source);
+    let stem = source.file_stem().expect("a source has a name");
+    let name = format!("{}-{}", stem.to_string_lossy(), std::process::id());
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let output = Command::new("cc")
+        .args(["-O1", "-Wall", "-Wno-unused-result", "-pthread", "-o"])
+        .arg(&built)
+        .arg(&source)
+        .args(options)
+        .output()
+        .expect("cc is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{source:?}: {said}");
+    built
+}
+
+/// A command under the library, with `map` where one is given.
+pub(crate) fn preloaded(library: &Path, map: Option<&str>, program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command
+        .env("LD_PRELOAD", library)
+        .env_remove("FLEXCAST_MAP");
+    if let Some(map) = map {
+        command.env("FLEXCAST_MAP", map);
+    }
+    command
+}
+
+/// Runs a command to its end; panics where it has not ended after `limit`, or fails.
+pub(crate) fn finish(command: &mut Command, limit: Duration) -> String {
+    let output = output(command, limit);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{out}\n{err}",
+        output.status
+    );
+    assert_eq!(err, "", "{command:?} says nothing on standard error");
+    out
+}
+
+/// Runs a command to its end; panics where it has not ended after `limit`.
+pub(crate) fn output(command: &mut Command, limit: Duration) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let deadline = Instant::now() + limit;
+    // What these programs say fits into a pipe.
+    while child.try_wait().expect("it is our child").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("it is our child");
+            let output = child.wait_with_output().expect("it is our child");
+            let (out, err) = (text(&output.stdout), text(&output.stderr));
+            panic!("{command:?} still runs after {limit:?}\n{out}\n{err}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.wait_with_output().expect("it is our child")
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
