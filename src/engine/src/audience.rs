@@ -91,6 +91,18 @@ struct Home {
     nonce: Nonce,
 }
 
+impl Home {
+    /// The same, but another port of that very address where a farewell came from
+    /// there: a socket that is gone leaves from elsewhere, and its port may be
+    /// somebody else's by now.
+    fn or_beside(mut self, from: SocketAddr) -> Home {
+        if from.ip() == self.address.ip() {
+            self.address = from;
+        }
+        self
+    }
+}
+
 #[derive(Debug)]
 struct Tombstone {
     sequence: Sequence,
@@ -254,11 +266,11 @@ impl Audience {
         let known = self.by_nonce.get(&nonce).copied();
         match (request.want, known) {
             (Want::Leave { none_below }, Some(slot)) => {
-                return self.leave(voice, header, slot, none_below)
+                return self.leave(voice, from, header, slot, none_below)
             }
             (Want::Until(_), Some(slot)) => return self.stop(voice, header, slot, request),
-            (Want::Leave { .. }, None) => return self.leave_again(voice, header, None),
-            (Want::Until(at), None) => return self.leave_again(voice, header, Some(at)),
+            (Want::Leave { .. }, None) => return self.leave_again(voice, from, header, None),
+            (Want::Until(at), None) => return self.leave_again(voice, from, header, Some(at)),
             _ => {}
         }
         if let Some(slot) = known {
@@ -475,6 +487,7 @@ impl Audience {
     fn leave(
         &mut self,
         voice: &mut Voice<'_>,
+        from: SocketAddr,
         header: &Header,
         slot: u32,
         none_below: bool,
@@ -485,7 +498,7 @@ impl Audience {
         if let Some(entry) = self.remove(slot) {
             let home = home(&entry);
             self.entomb(voice.now, &home, header.sequence, None);
-            self.say_left(voice, &home, header.sequence, None);
+            self.say_left(voice, &home.or_beside(from), header.sequence, None);
         }
         Taken::Left { none_below }
     }
@@ -520,13 +533,14 @@ impl Audience {
     fn leave_again(
         &mut self,
         voice: &mut Voice<'_>,
+        from: SocketAddr,
         header: &Header,
         until: Option<Sequence>,
     ) -> Taken {
         if let Some(stone) = self.tombstones.get_mut(&header.nonce) {
             stone.sequence = header.sequence;
             let stopped = stone.stopped_at.or(until);
-            let home = stone.home;
+            let home = stone.home.or_beside(from);
             self.say_left(voice, &home, header.sequence, stopped);
         }
         Taken::Unknown

@@ -286,6 +286,27 @@ fn a_leave_is_answered_where_the_entry_is_and_not_where_it_came_from() {
 }
 
 #[test]
+fn a_leave_from_another_port_of_the_same_host_is_answered_there() {
+    let mut bench = Bench::new(10);
+    bench.ask(1, 10, &request());
+    bench.said();
+    let leave = Request {
+        want: Want::Leave { none_below: false },
+        ..request()
+    };
+    for sequence in [11, 12] {
+        bench.ask_from(address(999), 1, sequence, &leave);
+        let said = bench.said();
+        assert_eq!(said.len(), 1);
+        assert_eq!(
+            (said[0].0, said[0].1.verdict),
+            (address(999), Verdict::Left)
+        );
+    }
+    assert!(!bench.audience.contains(address(1)));
+}
+
+#[test]
 fn a_sign_of_life_is_asked_for_three_times_and_waited_for_one_second() {
     let mut bench = Bench::new(10);
     bench.ask(1, 1, &request());
