@@ -34,11 +34,16 @@ impl Options {
             (None, 1) => LevelFilter::Debug,
             (None, _) => LevelFilter::Trace,
         };
-        let journal = journal_reads();
-        // One command a process: nobody else has set a logger.
-        if log::set_boxed_logger(Box::new(StandardError { journal })).is_ok() {
-            log::set_max_level(level);
-        }
+        start_at(level);
+    }
+}
+
+/// Starts logging.
+pub(crate) fn start_at(level: LevelFilter) {
+    let journal = journal_reads();
+    // One command a process: nobody else has set a logger.
+    if log::set_boxed_logger(Box::new(StandardError { journal })).is_ok() {
+        log::set_max_level(level);
     }
 }
 

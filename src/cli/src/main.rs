@@ -6,15 +6,25 @@
 // A command's answer goes to standard output, its complaints to standard error.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod channel;
 mod executable;
 mod explain;
 mod failure;
 mod logging;
 mod map_options;
+mod output;
 mod preload;
+mod rate;
+mod recv;
 mod relay;
 mod run;
+mod send;
+mod signals;
+mod source;
 mod status;
+mod terminal;
+mod wait_for;
+mod wanted;
 
 use std::process::ExitCode;
 
@@ -39,6 +49,10 @@ Examples:
   # on a router between them
   flexcast relay
 
+  # without any program of one's own
+  flexcast send self#5000 film.ts --rate 4M --wait 1      # on 10.0.0.5
+  flexcast recv 10.0.0.5#5000 > film.ts
+
   # what becomes of an address on this host
   flexcast map --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000
 
@@ -48,6 +62,7 @@ Exit codes:
   2    it was asked for wrongly: an option, a rule, a variable
   126  the program to run cannot be run under Flexcast
   127  the program to run was not found
+  128 + N  signal N interrupted `send` before all was sent
   `run` otherwise ends as the program that it runs."
 )]
 struct Arguments {
@@ -58,6 +73,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Send(send::Send),
+    Recv(recv::Recv),
     Relay(relay::Relay),
     Status(status::Status),
     Map(explain::Explain),
@@ -74,13 +91,12 @@ struct Completions {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
     // Wrong usage ends here, with code 2; --help and --version with 0.
-    let done = match Arguments::parse().command {
-        Command::Run(run) => run.execute(),
-        Command::Relay(relay) => relay.execute(),
-        Command::Status(status) => status.execute(),
-        Command::Map(map) => map.execute(),
-        Command::Completions(completions) => completions.execute(),
+    let done = if words.next().is_some_and(|word| word == wait_for::HOLD) {
+        wait_for::Hold::parse_from(words).execute()
+    } else {
+        obey(Arguments::parse().command)
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,6 +104,18 @@ fn main() -> ExitCode {
             eprintln!("flexcast: {failure}");
             failure.code()
         }
+    }
+}
+
+fn obey(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(run) => run.execute(),
+        Command::Send(send) => send.execute(),
+        Command::Recv(recv) => recv.execute(),
+        Command::Relay(relay) => relay.execute(),
+        Command::Status(status) => status.execute(),
+        Command::Map(map) => map.execute(),
+        Command::Completions(completions) => completions.execute(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `flexcast run … -- program`: an unmodified program under the library.
 //!
 //! Promises: everything is checked before the program starts (rules, names,
-//! library, program); then this process becomes the program, so signals and
+//! library, program), the receivers waited for; then this process becomes the program, so signals and
 //! exit status are its own. Is not the library.
 
 use std::ffi::OsString;
@@ -14,6 +14,9 @@ use crate::executable;
 use crate::failure::Failure;
 use crate::map_options::MapOptions;
 use crate::preload;
+use crate::terminal::Terminal;
+use crate::wait_for::WaitFor;
+use crate::wanted::WantedOf;
 
 /// Run an unmodified program whose mapped addresses Flexcast carries.
 ///
@@ -24,13 +27,35 @@ use crate::preload;
 Examples:
   flexcast run --map 239.1.0.0/16=10.0.0.5 -- ffplay udp://239.1.1.4:5000
   flexcast run --map 239.1.1.4:5000=self,empty=wait:3:30 -- socat -u OPEN:f UDP4-DATAGRAM:239.1.1.4:5000
+  flexcast run --map 239.1.0.0/16=10.0.0.5 --wait-for 239.1.1.4:5000=3:60 -- \
+    ffmpeg -re -i in.ts -c copy -f mpegts udp://239.1.1.4:5000
   flexcast run --config /etc/flexcast.toml -vv -- multicat -u @239.1.1.1:5000 o.ts
 
 Programs that make system calls past the C library (static ones, Go) and those
-that gain privileges (setuid, file capabilities) are refused with the reason.")]
+that gain privileges (setuid, file capabilities) are refused with the reason.
+
+This process becomes the program, also after --wait-for: signals, job control,
+standard input and exit status are the program's own.
+
+Exit codes:
+  1    the receivers that --wait-for names cannot be waited for, or the library is
+       missing: the message says why
+  2    an option, a rule or a variable is wrong
+  126  the program cannot be run under Flexcast
+  127  it was not found
+  otherwise the program's own (a shell shows 128 + the signal that ended it)")]
 pub(crate) struct Run {
     #[command(flatten)]
     map: MapOptions,
+
+    /// Start the program when N receivers of CHANNEL are there, or after SECONDS
+    /// (without SECONDS: as long as it takes); repeatable
+    ///
+    /// CHANNEL is what the program will send to, GROUP:PORT or ADDRESS:PORT, or
+    /// SENDER#ID or self#ID. The receivers are kept waiting and get the program's
+    /// first datagram. For programs that pace themselves by the clock (ffmpeg -re).
+    #[arg(short, long, value_name = "CHANNEL=N[:SECONDS]")]
+    wait_for: Vec<WantedOf>,
 
     /// Log to standard error: warnings; twice: information; up to four times
     ///
@@ -57,6 +82,7 @@ impl Run {
         for collision in collisions(settings.map()) {
             eprintln!("flexcast: warning: {collision}");
         }
+        let wait_for = WaitFor::new(&self.wait_for, &settings)?;
         let Some((program, arguments)) = self.program.split_first() else {
             return Err(Failure::NoRule);
         };
@@ -71,6 +97,7 @@ impl Run {
         command.envs(settings.to_variables());
         let existing = std::env::var_os("LD_PRELOAD");
         command.env("LD_PRELOAD", preload::prepended(&library, existing));
+        wait_for.wait(&mut Terminal::new(false, self.verbose > 0))?;
         // Returns only if the kernel refuses.
         let error = command.exec();
         Err(Failure::Exec { path, error })

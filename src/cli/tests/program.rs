@@ -108,6 +108,60 @@ fn wrong_use_ends_with_2_and_says_where() {
 }
 
 #[test]
+fn wrong_use_of_send_and_recv_names_the_value_and_the_remedy() {
+    for (arguments, words) in [
+        (&["recv"][..], &["<CHANNEL>"][..]),
+        (&["recv", "10.0.0.5"], &["\"10.0.0.5\"", "SENDER#ID"]),
+        (&["recv", "self#0"], &["\"self#0\"", "SENDER#ID"]),
+        (&["recv", "239.1.1.4:5000"], &["239.1.1.4:5000", "--map"]),
+        (
+            &["recv", "--map", "239.1.1.4", "239.1.1.4:5000"],
+            &["nobody says who sends 239.1.1.4:5000"],
+        ),
+        (&["recv", "self#7", "-t", "0"], &["\"0\"", "seconds"]),
+        (&["recv", "self#7", "-c", "0"], &["'0'", "--count"]),
+        (&["recv", "self#7", "-qv"], &["--quiet"]),
+        (&["send", "self#7", "-r", "4X"], &["\"4X\"", "2000pps"]),
+        (&["send", "self#7", "-s", "65512"], &["65512", "65511"]),
+        (&["send", "self#7", "-w", "0"], &["\"0\"", "N:SECONDS"]),
+        (&["send", "10.9.9.9#7"], &["10.9.9.9#7", "FLEXCAST_SELF"]),
+        (
+            &["run", "-m", "239.1.1.1", "-w", "239.1.1.1:5", "--", "sh"],
+            &["\"239.1.1.1:5\"", "CHANNEL=N[:SECONDS]"],
+        ),
+        (
+            &["run", "-m", "239.1.1.1", "-w", "239.2.2.2:5=1", "--", "sh"],
+            &["no rule takes 239.2.2.2:5"],
+        ),
+    ] {
+        let (code, out, err) = ends(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        for word in words {
+            assert!(err.contains(word), "{arguments:?}: {word} in {err}");
+        }
+    }
+    // What is wrong with the world, not with the words, is 1.
+    for arguments in [
+        &["send", "self#7", "/nowhere"][..],
+        &["recv", "self#7", "-o", "/nowhere/file"],
+    ] {
+        let (code, _, err) = ends(arguments);
+        assert!(code == 1 && err.contains("/nowhere"), "{code} {err}");
+    }
+}
+
+#[test]
+fn help_explains_channels_and_exit_codes() {
+    for command in ["send", "recv"] {
+        let (code, out, _) = ends(&[command, "--help"]);
+        assert_eq!(code, 0);
+        for word in ["SENDER#ID", "GROUP:PORT", "Examples:", "Exit codes:"] {
+            assert!(out.contains(word), "{command}: {word}");
+        }
+    }
+}
+
+#[test]
 fn map_says_which_rule_takes_an_address() {
     let rules = ["map", "--map", "10.0.0.9 239.1.0.0/16=127.0.0.1"];
     let (code, out, err) = ends(&[&rules[..], &["239.1.1.4:5000"]].concat());
@@ -130,5 +184,9 @@ fn completions_name_the_subcommands() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, out, _) = ends(&["completions", shell]);
         assert!(code == 0 && out.contains("completions"), "{shell}");
+        assert!(
+            !out.contains("hold"),
+            "{shell}: that one is for `run` alone"
+        );
     }
 }
