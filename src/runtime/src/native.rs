@@ -196,6 +196,12 @@ impl Receiver {
         self.requester.channel()
     }
 
+    /// Who is asked.
+    #[must_use]
+    pub fn asked(&self) -> SocketAddr {
+        self.asked
+    }
+
     /// The last verdict; none where nobody has answered.
     #[must_use]
     pub fn verdict(&self) -> Option<(Verdict, Reason)> {
