@@ -70,6 +70,8 @@ impl Controller {
                 Read::Nothing => break,
                 Read::Gone => {
                     self.place = Place::Seeking { at: now };
+                    // Nobody knows them for the moment.
+                    self.node.lock().elsewhere.clear();
                     break;
                 }
                 Read::Message(length) => {

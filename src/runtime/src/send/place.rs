@@ -134,6 +134,7 @@ impl Controller {
 
     pub(super) fn settle(&mut self, outcome: &Result<(), SendError>) {
         self.tries = 0;
+        self.note_standing();
         for reply in self.settled.drain(..) {
             reply.give(outcome.clone());
         }

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::stdin;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use flexcast_runtime::send::{self, SendSettings, Sending, SendingChannel};
-use flexcast_udp::{sockopt, Fd};
-use flexcast_wire::Channel;
+use flexcast_udp::{sockopt, Family, Fd, UdpSocket};
+use flexcast_wire::{Channel, FLEXCAST_PORT};
 
 use super::say;
 
@@ -89,6 +90,14 @@ pub(crate) fn run() {
             }
             "closefrom" => {
                 (3..2048).for_each(|raw| drop(Fd::from_raw(raw)));
+                say("ok");
+            }
+            "squat" => {
+                // A program that shares the port with nobody.
+                let socket = UdpSocket::new(Family::V4).unwrap();
+                let any = SocketAddr::new(Family::V4.any(), FLEXCAST_PORT);
+                socket.bind(any).unwrap();
+                std::mem::forget(socket);
                 say("ok");
             }
             "quit" => std::process::exit(0),
