@@ -88,6 +88,8 @@ pub struct Requester {
     started: Time,
     hop_budget: u8,
     below: u32,
+    /// What the last request said of it.
+    told_below: u32,
     /// Requests that may still be sent while nobody ever answered (relays).
     allowance: Option<u32>,
     answered_ever: bool,
@@ -137,6 +139,7 @@ impl Requester {
             started: now,
             hop_budget: HOPS,
             below: 1,
+            told_below: 1,
             allowance: None,
             answered_ever: false,
             received: 0,
@@ -222,13 +225,25 @@ impl Requester {
     /// Receivers at and below us, and the hop budget; a change is told within
     /// 200 ms.
     pub fn set_below(&mut self, below: u32, hop_budget: u8) {
-        let changed = self.below != below;
         self.below = below;
         self.hop_budget = hop_budget;
-        if changed && self.parent.is_some() && self.leaving.is_none() {
+        if self.parent.is_some() && self.leaving.is_none() {
+            self.tell_below();
+        }
+    }
+
+    /// Has the next request go out soon where the last one named another number.
+    fn tell_below(&mut self) {
+        if self.below != self.told_below {
             let soon = self.last_sent + ms(200);
             self.next_request = self.next_request.min(soon);
         }
+    }
+
+    /// The next request comes after the pause for this verdict, all being well.
+    fn rest(&mut self, now: Time, verdict: Verdict) {
+        self.next_request = now + self.pause(now, verdict);
+        self.tell_below();
     }
 
     /// From now on, while nobody ever answered, send only what is allowed.
@@ -355,7 +370,7 @@ impl Requester {
                 if self.awaiting.is_some_and(|a| header.answered.reaches(a)) {
                     self.awaiting = None;
                     self.attempt = 0;
-                    self.next_request = now + self.pause(now, Verdict::Pending);
+                    self.rest(now, Verdict::Pending);
                 }
             }
             _ => self.adopt(now, Parent::new(now, header, status), header, status, out),
@@ -450,7 +465,7 @@ impl Requester {
                 .push_back(RequesterEvent::Verdict(verdict, status.reason));
         }
         if answered || (changed && self.awaiting.is_none()) {
-            self.next_request = now + self.pause(now, verdict);
+            self.rest(now, verdict);
         }
         if matches!(verdict, Verdict::RefusedFinal | Verdict::RefusedPassing) {
             self.parent = None;
@@ -532,7 +547,7 @@ impl Requester {
         if self.awaiting.is_some_and(|a| header.answered.reaches(a)) {
             self.awaiting = None;
             self.attempt = 0;
-            self.next_request = now + self.pause(now, Verdict::Granted);
+            self.rest(now, Verdict::Granted);
             self.request_parent(out);
         }
         if status.verdict == Verdict::Granted {
@@ -585,7 +600,7 @@ impl Requester {
         }
         self.awaiting = None;
         self.settle(now, header, status);
-        self.next_request = now + self.pause(now, status.verdict);
+        self.rest(now, status.verdict);
         if until.is_none() {
             self.request(now, Want::Stream, out);
             self.wait_for_answer(now);
@@ -780,6 +795,7 @@ impl Requester {
     fn request(&mut self, now: Time, want: Want, out: &mut Outbox) {
         let parent = self.parent().map_or(NodeId::NONE, |p| p.node);
         self.last_sent = now;
+        self.told_below = self.below;
         self.write(want, parent, None, out);
         self.on_path = self.sequence;
     }

@@ -476,6 +476,51 @@ fn a_relay_says_granted_only_after_the_node_above_did() {
 }
 
 #[test]
+fn a_change_above_is_told_below_at_0_50_and_200_ms() {
+    let path = |nodes: &[u64]| {
+        let with = |path: Path, node: &u64| path.with(NodeId(*node)).unwrap();
+        nodes.iter().fold(Path::EMPTY, with)
+    };
+    let changes = [
+        Status {
+            verdict: Verdict::Ended,
+            ..granted()
+        },
+        Status {
+            token: Some(StreamToken(10)),
+            ..granted()
+        },
+        Status {
+            path: path(&[0xBB, 0xAA]),
+            ..granted()
+        },
+        Status {
+            app_port: 6000,
+            ..granted()
+        },
+    ];
+    for changed in changes {
+        let mut node = relay(NodeSettings::relay());
+        let c = channel("10.0.0.1#5");
+        join(&mut node, START, "10.0.1.1:1", c, 1);
+        answer(&mut node, after(1), c, 1, &granted());
+        goes_up(&mut node, 1, 999);
+        answer(&mut node, after(1_000), c, 2, &granted());
+        answer(&mut node, after(1_000), c, 3, &changed);
+        let mut told = Vec::new();
+        for ms in 1_000..2_000 {
+            let mut out = Outbox::new();
+            node.poll(after(ms), &mut out);
+            let down = out
+                .iter()
+                .filter(|(letter, _)| letter.route != Route::Upstream(c));
+            told.extend(down.map(|_| ms - 1_000));
+        }
+        assert_eq!(told, [0, 50, 200], "{changed:?}");
+    }
+}
+
+#[test]
 fn a_relay_leaves_250_ms_after_the_last_and_at_once_where_none_is_left_below() {
     for (none_below, pause) in [(false, 250), (true, 0)] {
         let mut node = relay(NodeSettings::relay());

@@ -50,6 +50,36 @@ fn receivers_may_start_before_the_sender() {
 }
 
 #[test]
+fn a_changed_number_of_receivers_reaches_the_sender_at_once() {
+    let (mut net, relays, leaves) = deep_tree(6, 12);
+    net.open();
+    net.run(20 * S);
+    let id = net.channel.id;
+    assert_eq!(net.sender().receivers(id), 12);
+    let more = net.add_receiver(relays[5]);
+    // Two round trips to get in, and one way up through three relays.
+    net.run(60 * MS);
+    assert_eq!(net.sender().receivers(id), 13);
+    net.run(S);
+    net.leave(more);
+    net.leave(leaves[0]);
+    net.run(60 * MS);
+    assert_eq!(net.sender().receivers(id), 11);
+    // Many at once are told together, at most five times a second a relay.
+    net.run(S);
+    net.links.clear();
+    for n in 0..100 {
+        net.add_receiver(relays[3 + n % 4]);
+        net.run(10 * MS);
+    }
+    // 200 ms at each of three relays.
+    net.run(700 * MS);
+    assert_eq!(net.sender().receivers(id), 111);
+    let (_, up) = net.links[&(relays[0], 0)];
+    assert!(up <= 9, "{up} requests in 1.7 s");
+}
+
+#[test]
 fn after_the_last_leave_all_links_fall_silent() {
     let (mut net, relays, leaves) = deep_tree(3, 4);
     net.open();
