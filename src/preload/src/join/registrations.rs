@@ -107,18 +107,10 @@ pub(super) fn enter(all: &[Registration], fresh: c_int) {
     }
 }
 
-/// `struct epoll_event`, packed on x86_64 alone.
-#[repr(C)]
-#[cfg_attr(target_arch = "x86_64", repr(packed))]
-struct Event {
-    events: u32,
-    data: u64,
-}
-
 fn change(operation: c_int, registration: &Registration) -> Result<(), Errno> {
-    let event = Event {
+    let event = libc::epoll_event {
         events: registration.events,
-        data: registration.data,
+        u64: registration.data,
     };
     let words = [
         raw::int(registration.epoll),

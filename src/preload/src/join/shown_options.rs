@@ -1,0 +1,152 @@
+//! Options that a receiving socket cannot have as the program sets them.
+//!
+//! ```text
+//!   SO_REUSEADDR, SO_REUSEPORT   a foreign binder of its port would take the stream
+//!   UDP_GRO                      joins datagrams before trailers are taken off
+//!   IP_RECVERR, IPV6_RECVERR     answers to our own requests would surface
+//!   SO_ATTACH_FILTER and like    the socket's filter is ours
+//! ```
+//! Promises: setting succeeds as it would in the kernel, reading gives what was set.
+//! Is not for other options: those are the kernel's.
+
+use flexcast_runtime::kernel::sockopt;
+use libc::c_int;
+
+const LIST: [(c_int, c_int); 5] = [
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+    (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    (libc::SOL_UDP, libc::UDP_GRO),
+    (libc::SOL_IP, libc::IP_RECVERR),
+    (libc::SOL_IPV6, libc::IPV6_RECVERR),
+];
+const REUSE_ADDRESS: usize = 0;
+const REUSE_PORT: usize = 1;
+
+/// Of the filter family, those that put one in.
+const ATTACHING: [c_int; 4] = [
+    libc::SO_ATTACH_FILTER,
+    libc::SO_ATTACH_BPF,
+    libc::SO_ATTACH_REUSEPORT_CBPF,
+    libc::SO_ATTACH_REUSEPORT_EBPF,
+];
+const SO_DETACH_REUSEPORT_BPF: c_int = 68;
+
+/// What the program has set.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct ShownOptions {
+    on: [bool; LIST.len()],
+    filters: bool,
+}
+
+impl ShownOptions {
+    /// Reads them of a socket that still has them.
+    pub(super) fn of(fd: c_int) -> ShownOptions {
+        let read = |(level, name)| sockopt::get_u32(fd, level, name).is_ok_and(|value| value != 0);
+        ShownOptions {
+            on: LIST.map(read),
+            filters: false,
+        }
+    }
+
+    /// Whether others may bind to the same port.
+    pub(super) fn shares_port(&self) -> bool {
+        self.on[REUSE_ADDRESS] || self.on[REUSE_PORT]
+    }
+
+    /// Turns off in the kernel what a receiving socket cannot have; the sharing of
+    /// its port as well, where it has a port of its own.
+    pub(super) fn turn_off(&self, fd: c_int, own_port: bool) {
+        for (at, (level, name)) in LIST.into_iter().enumerate() {
+            if self.on[at] && (own_port || at > REUSE_PORT) {
+                // A failure leaves what was there.
+                let _ = sockopt::set_u32(fd, level, name, 0);
+            }
+        }
+    }
+
+    /// Turns on in the kernel what the program has set.
+    pub(super) fn turn_on(&self, fd: c_int) {
+        for (at, (level, name)) in LIST.into_iter().enumerate() {
+            if self.on[at] {
+                let _ = sockopt::set_u32(fd, level, name, 1);
+            }
+        }
+    }
+
+    /// What reading an option gives; none: the kernel's answer.
+    pub(super) fn get(&self, level: c_int, name: c_int) -> Option<bool> {
+        let at = LIST.iter().position(|known| *known == (level, name))?;
+        Some(self.on[at])
+    }
+
+    /// The program sets one; none where it is the kernel's.
+    pub(super) fn set(&mut self, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
+        if level == libc::SOL_SOCKET {
+            if let Some(outcome) = self.set_filter(name) {
+                return Some(outcome);
+            }
+        }
+        let at = LIST.iter().position(|known| *known == (level, name))?;
+        let word = value.get(..4).and_then(|word| word.try_into().ok());
+        let on = match (word.map(u32::from_ne_bytes), value.first()) {
+            (Some(word), _) => word != 0,
+            // do_ip_setsockopt takes a byte, the others do not.
+            (None, Some(byte)) if level == libc::SOL_IP => *byte != 0,
+            _ => return Some(Err(libc::EINVAL)),
+        };
+        self.on[at] = on;
+        Some(Ok(()))
+    }
+
+    fn set_filter(&mut self, name: c_int) -> Option<Result<(), c_int>> {
+        if ATTACHING.contains(&name) {
+            if !self.filters {
+                log::warn!("a receiving socket's program attaches a filter: without effect");
+            }
+            self.filters = true;
+            return Some(Ok(()));
+        }
+        match name {
+            libc::SO_DETACH_FILTER | SO_DETACH_REUSEPORT_BPF => {
+                let had = std::mem::take(&mut self.filters);
+                Some(if had { Ok(()) } else { Err(libc::ENOENT) })
+            }
+            libc::SO_LOCK_FILTER => Some(Ok(())),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_read_and_other_options_are_the_kernels() {
+        let mut shown = ShownOptions::default();
+        let (socket, one) = (libc::SOL_SOCKET, 1_u32.to_ne_bytes());
+        assert_eq!(shown.set(socket, libc::SO_REUSEADDR, &one), Some(Ok(())));
+        assert_eq!(shown.get(socket, libc::SO_REUSEADDR), Some(true));
+        assert_eq!(shown.get(socket, libc::SO_REUSEPORT), Some(false));
+        assert_eq!(shown.set(socket, libc::SO_REUSEADDR, &[0; 4]), Some(Ok(())));
+        assert!(!shown.shares_port());
+        let short = shown.set(socket, libc::SO_REUSEADDR, &[1]);
+        assert_eq!(short, Some(Err(libc::EINVAL)));
+        assert_eq!(shown.set(libc::SOL_IP, libc::IP_RECVERR, &[1]), Some(Ok(())));
+        assert_eq!(shown.get(libc::SOL_IP, libc::IP_RECVERR), Some(true));
+        assert_eq!(shown.set(socket, libc::SO_RCVBUF, &one), None);
+        assert_eq!(shown.get(socket, libc::SO_RCVBUF), None);
+    }
+
+    #[test]
+    fn filters_come_and_go_without_effect() {
+        let mut shown = ShownOptions::default();
+        let socket = libc::SOL_SOCKET;
+        let detach = libc::SO_DETACH_FILTER;
+        assert_eq!(shown.set(socket, detach, &[0; 4]), Some(Err(libc::ENOENT)));
+        let attach = libc::SO_ATTACH_FILTER;
+        assert_eq!(shown.set(socket, attach, &[0; 16]), Some(Ok(())));
+        assert_eq!(shown.set(socket, detach, &[0; 4]), Some(Ok(())));
+        assert_eq!(shown.set(socket, detach, &[0; 4]), Some(Err(libc::ENOENT)));
+    }
+}
