@@ -190,6 +190,24 @@ impl Relay {
         self.admit(now, from, asked, own_address, control, request, out);
     }
 
+    /// Whether a captured leave or `until` means another node, or an entry that is
+    /// none of ours. Who can send in the requester's name passes it on as it came,
+    /// and does not call [`Relay::on_control`]: the answer then finds the requester.
+    #[must_use]
+    pub fn is_for_another(&self, control: &Control<'_>) -> bool {
+        let header = &control.header;
+        let Body::Request(request) = &control.body else {
+            return false;
+        };
+        let farewell = matches!(request.want, Want::Leave { .. } | Want::Until(_));
+        if !farewell || request.direct || request.parent == self.gate.node {
+            return false;
+        }
+        let channel = self.channels.get(&header.channel);
+        let known = channel.is_some_and(|c| c.audience.knows(header.nonce));
+        request.parent.is_some() || !known
+    }
+
     /// A leave or `until` that means another node goes on unchanged: whoever sent it
     /// cannot reach that node at an address of its own (NAT, a firewall). Direct ones
     /// are at their end here: the node meant is gone.

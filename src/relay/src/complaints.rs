@@ -1,7 +1,8 @@
 //! ICMP errors about what the relay sent: dead requesters, prohibited requests.
 //!
 //! Promises: an error only makes the engine ask for a sign of life, since it can be
-//! forged; a flood of them costs no more than a share of the loop's time. Is not
+//! forged; a flood of them costs no more than a share of the loop's time; those that
+//! capture took from another node, whose stream passes here, reach that node. Is not
 //! path MTU discovery, which the kernel does with the same errors.
 
 use std::net::IpAddr;
@@ -9,6 +10,8 @@ use std::net::IpAddr;
 use flexcast_engine::{Relay, Time};
 use flexcast_udp::icmp::{IcmpKind, IcmpSocket};
 use flexcast_udp::Family;
+
+use crate::onward::{is_ours, Onward};
 
 /// Errors read in one turn of the loop.
 const TURN: usize = 64;
@@ -62,38 +65,52 @@ impl Complaints {
         self.heard
     }
 
-    /// Reads what is queued. `refused` is told the destination of a request of ours
-    /// that a firewall on the way prohibits.
+    /// Reads what is queued. Errors about what other nodes sent go on to them.
+    /// `refused` is told the destination of a request of ours that a firewall on the
+    /// way prohibits.
     pub(crate) fn take(
         &mut self,
         now: Time,
         fp: u16,
         relay: &mut Relay,
+        onward: &mut Onward,
         mut refused: impl FnMut(IpAddr),
     ) {
         let gained = now.since(self.budget_at).as_secs_f64() * BUDGET;
         self.budget = (self.budget + gained).min(BUDGET);
         self.budget_at = now;
-        for socket in &self.sockets {
+        let channels = f64::from(u32::try_from(relay.channels()).unwrap_or(u32::MAX));
+        for socket in &mut self.sockets {
             for _ in 0..TURN {
-                let Ok(Some(error)) = socket.receive() else {
+                let Ok(Some((error, message))) = socket.receive() else {
                     break;
                 };
-                let to = error.destination;
-                match error.kind {
-                    IcmpKind::TooBig(_) => {
-                        self.heard.too_big += u64::from(error.source.port() == fp)
+                let (source, to) = (error.source, error.destination);
+                if source.port() != fp {
+                    if error.kind == IcmpKind::Prohibited && to.port() == fp {
+                        refused(to.ip());
                     }
-                    _ if error.source.port() == fp => {
-                        self.heard.unreachable += 1;
-                        if self.budget >= 0.0 {
-                            self.budget -=
-                                f64::from(u32::try_from(relay.channels()).unwrap_or(0)) + 1.0;
+                    continue;
+                }
+                if self.budget < 0.0 {
+                    continue;
+                }
+                self.budget -= channels + 1.0;
+                if relay.has_entry(to, source.ip()) {
+                    match error.kind {
+                        // The kernel has taken note.
+                        IcmpKind::TooBig(_) => self.heard.too_big += 1,
+                        _ => {
+                            self.heard.unreachable += 1;
                             relay.on_unreachable(now, to);
                         }
                     }
-                    IcmpKind::Prohibited if to.port() == fp => refused(to.ip()),
-                    _ => {}
+                } else if !is_ours(source.ip()) && onward.permits(now) {
+                    let message = message.to_vec();
+                    match socket.pass_on(&message, source.ip()) {
+                        Ok(()) => onward.count += 1,
+                        Err(errno) => log::debug!("ICMP error for {}: {errno}", source.ip()),
+                    }
                 }
             }
         }

@@ -19,6 +19,7 @@ use crate::complaints::Complaints;
 use crate::downstream::Downstream;
 use crate::error::ServiceError;
 use crate::forward::{Forwarder, Node};
+use crate::onward::Onward;
 use crate::status::{Door, StatusReport};
 use crate::strangers::Strangers;
 use crate::upstream::{Upstream, FIRST_TOKEN};
@@ -47,6 +48,7 @@ pub struct Service {
     door: Door,
     complaints: Complaints,
     strangers: Strangers,
+    onward: Onward,
     arrived: u64,
     last_turn: Time,
     hurried: bool,
@@ -120,6 +122,7 @@ impl Service {
             door,
             complaints,
             strangers: Strangers::default(),
+            onward: Onward::new(now),
             arrived: 0,
             last_turn: now,
             hurried: false,
@@ -252,6 +255,12 @@ impl Service {
         let sender = control.header.channel.sender;
         let captured = matches!(&control.body, Body::Request(r) if !r.direct) && asked == sender;
         self.arrived += u64::from(captured);
+        if captured && relay.is_for_another(&control) {
+            let to = SocketAddr::new(asked, self.settings.fp);
+            self.onward
+                .leave(now, &control.header, from, to, received.payload);
+            return;
+        }
         let before = (relay.counters().validated, unanswered(relay));
         let mut own = own_address_towards;
         relay.on_control(now, from, asked, &mut own, &control, outbox);
@@ -292,9 +301,10 @@ impl Service {
             node,
             watch,
             settings,
+            onward,
             ..
         } = self;
-        complaints.take(now, settings.fp, &mut node.relay, |sender| {
+        complaints.take(now, settings.fp, &mut node.relay, onward, |sender| {
             if node.upstream.asks(sender) {
                 watch.let_sender_through(now, sender, "ICMP: prohibited");
             }
@@ -326,6 +336,7 @@ impl Service {
             watch,
             settings,
             complaints,
+            onward,
             ..
         } = self;
         door.answer(now, &node.epoll, DOOR_WAITING, || {
@@ -335,6 +346,7 @@ impl Service {
                 watch,
                 &node.downstream,
                 complaints.counters(),
+                onward.count,
             )
         });
     }

@@ -63,6 +63,8 @@ pub struct StatusReport {
     pub icmp_unreachable: u64,
     /// ICMP errors about stream copies too large for a link below.
     pub icmp_too_big: u64,
+    /// Leaves and ICMP errors meant for other nodes, passed on to them.
+    pub passed_on: u64,
     /// Malformed datagrams dropped, by reason.
     pub malformed: Vec<(String, u64)>,
     /// The channels.
@@ -128,6 +130,7 @@ impl StatusReport {
         watch: &Watch,
         downstream: &Downstream,
         heard: Heard,
+        passed_on: u64,
     ) -> StatusReport {
         let counters = &report.counters;
         let sent = downstream.sent;
@@ -157,6 +160,7 @@ impl StatusReport {
             strange: counters.strange,
             icmp_unreachable: heard.unreachable,
             icmp_too_big: heard.too_big,
+            passed_on,
             malformed,
             channels: report.channels.iter().map(line).collect(),
         }
@@ -212,7 +216,7 @@ fn name(fp: u16) -> Vec<u8> {
 
 /// A report is made anew after this, or after ten times what making it took: who
 /// asks often does not hold up the stream.
-const STALE: Duration = Duration::from_millis(200);
+const STALE: Duration = Duration::from_millis(20);
 /// Askers who have not read their report yet.
 const WAITING: usize = 16;
 
@@ -323,10 +327,16 @@ pub fn ask_status(fp: u16) -> Result<StatusReport, StatusError> {
     let mut json = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let limit = Time(process::boottime_us()) + Duration::from_secs(2);
+    let mut at_end = false;
     loop {
         match stream.recv(&mut chunk) {
-            Ok((0, _)) => break,
-            Ok((n, _)) => json.extend_from_slice(&chunk[..n]),
+            // Twice: where the last message and the close come while the kernel looks
+            // (unix_dgram_recvmsg), the first of these overtakes the message.
+            Ok((0, _)) if at_end => break,
+            Ok((n, _)) => {
+                at_end = n == 0;
+                json.extend_from_slice(&chunk[..n]);
+            }
             Err(Errno::EAGAIN) => {
                 let now = Time(process::boottime_us());
                 if now >= limit {

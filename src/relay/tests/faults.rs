@@ -149,6 +149,47 @@ fn a_relay_that_drains_and_one_that_starts_lose_and_double_nothing() {
 }
 
 #[test]
+fn what_a_relay_catches_for_another_node_reaches_that_node() {
+    let test = "what_a_relay_catches_for_another_node_reaches_that_node";
+    let Some(world) = enter(test) else { return };
+    let tree = Tree::build(world);
+    let _r1 = RelayProcess::start(&tree.r1, test);
+    for sender in ["10.0.0.1", "fd00::1"] {
+        let origin = Origin::new(&tree.s, sender.parse().expect("an address"), SIZE);
+        let receiver = |host| Receiver::new(host, origin.channel, SIZE);
+        let receivers = vec![receiver(&tree.a), receiver(&tree.b)];
+        let mut stage = Stage { origin, receivers };
+        stage.origin.pace(500);
+        stage.until("fed", 10 * SECOND, |stage| stage.all_are_fed());
+        // r1 feeds them; r2 stands between, and knows neither.
+        let r2 = RelayProcess::start(&tree.r2, test);
+        stage.receivers[0]
+            .requester
+            .leave(tree::speaker::now(), false);
+        let name = stage.origin.channel.to_string();
+        let entries = || {
+            let report = status(&tree.r1);
+            let channel = report.channels.iter().find(|c| c.channel == name);
+            channel.map_or(0, |c| c.requesters.len())
+        };
+        let took = stage.until("the leave is answered", SECOND, |stage| {
+            stage.receivers[0].requester.is_gone()
+        });
+        assert!(
+            took < Duration::from_millis(150),
+            "by the first try: {took:?}"
+        );
+        stage.until("one is left", SECOND, |_| entries() == 1);
+        drop(stage.receivers.pop());
+        let took = stage.until("its death is noticed", 2 * SECOND, |_| entries() == 0);
+        assert!(took < Duration::from_millis(1_700), "{took:?}");
+        assert!(status(&tree.r2).passed_on >= 2);
+        assert!(status(&tree.r2).channels.is_empty());
+        drop(r2);
+    }
+}
+
+#[test]
 fn a_second_signal_ends_a_draining_relay_at_once() {
     let test = "a_second_signal_ends_a_draining_relay_at_once";
     let Some(world) = enter(test) else { return };

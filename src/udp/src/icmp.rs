@@ -11,13 +11,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::address::field;
+use crate::address::{field, RawAddress};
 use crate::raw::{call, int};
 use crate::{sockopt, Errno, Family, Fd};
 
-/// Longest message read: RFC 4884 lets routers quote up to 576 (1280) bytes, of
-/// which the headers come first.
-const READ: usize = 256;
+/// Longest message read: an error is at most 576 bytes long, 1280 on IPv6
+/// (RFC 1812, RFC 4443); some routers send more.
+const READ: usize = 2_048;
 const UDP: u8 = 17;
 /// `SOL_RAW` and `ICMP_FILTER` (include/uapi/linux/icmp.h): a bit set is a type
 /// not wanted.
@@ -53,6 +53,7 @@ pub struct IcmpSocket {
     /// Readable when an error has come.
     pub fd: Fd,
     family: Family,
+    buffer: [u8; READ],
 }
 
 impl IcmpSocket {
@@ -78,36 +79,66 @@ impl IcmpSocket {
                 sockopt::set_bytes(fd.as_raw(), level, ICMP6_FILTER, &blocked)?;
             }
         }
-        Ok(Self { fd, family })
+        let buffer = [0; READ];
+        Ok(Self { fd, family, buffer })
     }
 
-    /// The next error; none where nothing is queued. Others are skipped.
+    /// The next error; none where nothing is queued. Others are skipped. With it its
+    /// message, from the ICMP header on, for [`IcmpSocket::pass_on`].
     ///
     /// # Errors
     /// As recv(2), but `EAGAIN` and `EINTR`.
-    pub fn receive(&self) -> Result<Option<IcmpError>, Errno> {
-        let mut buffer = [0; READ];
+    pub fn receive(&mut self) -> Result<Option<(IcmpError, &[u8])>, Errno> {
         loop {
-            let buffer_at = buffer.as_mut_ptr() as usize;
+            let buffer_at = self.buffer.as_mut_ptr() as usize;
             let flags = int(libc::MSG_DONTWAIT);
             let arguments = [int(self.fd.as_raw()), buffer_at, READ, flags, 0, 0];
             // SAFETY: the kernel writes at most READ bytes into the buffer.
-            match unsafe { call(libc::SYS_recvfrom, arguments) } {
-                Ok(length) => {
-                    let message = &buffer[..length.min(READ)];
-                    let error = match self.family {
-                        Family::V4 => parse_v4(message),
-                        Family::V6 => parse_v6(message),
-                    };
-                    if error.is_some() {
-                        return Ok(error);
-                    }
-                }
-                Err(Errno::EINTR) => {}
+            let length = match unsafe { call(libc::SYS_recvfrom, arguments) } {
+                Ok(length) => length.min(READ),
+                Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(other) => return Err(other),
+            };
+            let packet = &self.buffer[..length];
+            let (error, header) = match self.family {
+                Family::V4 => (
+                    parse_v4(packet),
+                    usize::from(packet.first().map_or(0, |b| b & 0x0F)) * 4,
+                ),
+                Family::V6 => (parse_v6(packet), 0),
+            };
+            if let Some(error) = error {
+                return Ok(Some((
+                    error,
+                    self.buffer.get(header..length).unwrap_or(&[]),
+                )));
             }
         }
+    }
+
+    /// Sends an error on to the host it was meant for, from an address of ours. Its
+    /// checksum stays right on IPv4 and is the kernel's on IPv6.
+    ///
+    /// # Errors
+    /// As sendto(2); `EAFNOSUPPORT` for an address of the other family.
+    pub fn pass_on(&self, message: &[u8], to: IpAddr) -> Result<(), Errno> {
+        if Family::of(to) != self.family {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let name = RawAddress::encode(SocketAddr::new(to, 0), self.family)?;
+        let flags = int(libc::MSG_DONTWAIT);
+        let arguments = [
+            int(self.fd.as_raw()),
+            message.as_ptr() as usize,
+            message.len(),
+            flags,
+            name.bytes.as_ptr() as usize,
+            name.length as usize,
+        ];
+        // SAFETY: the kernel reads the message and the address, both of which live
+        // through the call, each with its true length.
+        unsafe { call(libc::SYS_sendto, arguments) }.map(drop)
     }
 }
 

@@ -26,7 +26,7 @@ use flexcast_udp::process::{block_signals, restore_signals};
 pub(crate) const FP: u16 = 7450;
 
 /// Says that this process is a relay, and by which settings.
-const ROLE: &str = "FLEXCAST_TEST_RELAY";
+pub(crate) const ROLE: &str = "FLEXCAST_TEST_RELAY";
 
 /// Enters the world of the test; a relay's process never returns.
 pub(crate) fn enter(test: &str) -> Option<World> {

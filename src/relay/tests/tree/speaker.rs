@@ -15,9 +15,10 @@ use flexcast_engine::{
 };
 use flexcast_testbed::Host;
 use flexcast_udp::process::{boottime_us, poll, random_u64, PollFd};
-use flexcast_udp::{send_one, Class, Family, ReceiveBatch, UdpSocket};
+use flexcast_udp::{send_one, Class, Family, FanOut, ReceiveBatch, Target, UdpSocket};
 use flexcast_wire::{
     Body, Channel, ChannelId, Control, Kind, NodeId, Nonce, StreamToken, Trailer, Verdict,
+    TRAILER_LEN,
 };
 
 use super::{inside, FP};
@@ -126,7 +127,36 @@ impl Origin {
         }
     }
 
-    fn turn(&mut self) {
+    /// Sends so many datagrams as one super-packet to each requester.
+    pub(crate) fn send_burst(&mut self, count: usize) {
+        let (at, id) = (now(), self.channel.id);
+        let mut sequences = Vec::new();
+        let mut datagrams = Vec::new();
+        for _ in 0..count {
+            let trailer = self.sender.stamp(at, id, Kind::Data).expect("it is open");
+            let mut bytes = body(trailer.sequence.0, self.size);
+            bytes.extend_from_slice(&trailer.bytes());
+            sequences.push(trailer.sequence);
+            datagrams.push(bytes);
+        }
+        let slices: Vec<&[u8]> = datagrams.iter().map(Vec::as_slice).collect();
+        let fan = self.sender.fan(id).expect("it is open").steady();
+        let target = |t: &flexcast_engine::Target| Target {
+            to: t.to,
+            source: Some(t.source),
+        };
+        let targets: Vec<Target> = fan.iter().map(target).collect();
+        let mut fan_out = FanOut::new();
+        fan_out.send(&self.socket, &slices, &targets, &mut |_, errno| {
+            panic!("refused: {errno}");
+        });
+        let sizes = vec![self.size + TRAILER_LEN; count];
+        self.sender.carried_on(at, id, &sequences, &sizes);
+        self.sent
+            .extend(sequences.iter().map(|s| (s.0, targets.len())));
+    }
+
+    pub(crate) fn turn(&mut self) {
         while self.batch.receive(&self.socket).expect("a socket") > 0 {
             for received in self.batch.iter() {
                 let (Ok(control), Some(asked)) = (Control::parse(received.payload), received.to)
@@ -244,7 +274,7 @@ impl Receiver {
         between.filter(|(sequence, _)| !came(sequence)).count()
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         while self.batch.receive(&self.socket).expect("a socket") > 0 {
             let batch = std::mem::replace(&mut self.batch, ReceiveBatch::new(1, 1));
             for received in batch.iter() {
@@ -361,6 +391,7 @@ impl Stage {
         for receiver in &mut self.receivers {
             receiver.got.clear();
             receiver.longest_gap = 0;
+            receiver.last = 0;
         }
     }
 
@@ -370,7 +401,7 @@ impl Stage {
         self.receivers.iter().all(|r| Time(r.last) > soon)
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.origin.turn();
         for receiver in &mut self.receivers {
             receiver.turn();
