@@ -276,3 +276,59 @@ fn at_exit_the_stream_ends_at_once_and_said_once() {
     }
     assert_eq!(receiver.stats()[0].number("received"), 10);
 }
+
+#[test]
+fn after_an_exec_that_failed_the_channel_is_opened_anew() {
+    let Some(link) = Link::enter("after_an_exec_that_failed_the_channel_is_opened_anew") else {
+        return;
+    };
+    let (mut sender, mut receiver) = (link.sender(), link.receiver());
+    sender.ask(&format!("open {V4}"));
+    receiver.ask(&format!("ask {V4} 1"));
+    receiver.until("granted", |s| s.is_granted());
+    sender.ask("finish");
+    assert_eq!(sender.ask(&format!("send {V4} 1 10 1")), "EPIPE");
+    receiver.until("ended", |s| s.text("verdict") == "Ended");
+    sender.ask(&format!("open {V4}"));
+    assert!(sender
+        .ask(&format!("send {V4} 4 10 1"))
+        .starts_with("4 0 0 "));
+    receiver.until("again", |s| s.number("received") == 4);
+}
+
+#[test]
+fn several_threads_of_one_channel_send_in_one_order() {
+    let Some(link) = Link::enter("several_threads_of_one_channel_send_in_one_order") else {
+        return;
+    };
+    let (mut sender, mut receiver) = (link.sender(), link.receiver());
+    sender.ask(&format!("open {V4}"));
+    receiver.ask(&format!("ask {V4} 3"));
+    receiver.until("granted", |s| s.is_granted());
+    sender.ask(&format!("threads {V4} 8 250"));
+    for stats in receiver.until("all", |s| s.number("received") == 8 * 250 * 2) {
+        assert_eq!(stats.number("missed") + stats.number("twice"), 0);
+    }
+}
+
+#[test]
+fn a_process_without_a_free_descriptor_sends_all_the_same() {
+    let Some(link) = Link::enter("a_process_without_a_free_descriptor_sends_all_the_same") else {
+        return;
+    };
+    let (mut sender, mut receiver) = (link.sender(), link.receiver());
+    receiver.ask(&format!("ask {V4} 2"));
+    let pid = sender.pid().to_string();
+    let limit = ["--pid", &pid, "--nofile=3:3"];
+    let status = std::process::Command::new("prlimit").args(limit).status();
+    assert!(status.unwrap().success());
+    sender.ask(&format!("open {V4}"));
+    receiver.until("granted", |s| s.is_granted());
+    assert_eq!(
+        sender.ask(&format!("send {V4} 20 100 5")).split(' ').nth(2),
+        Some("0")
+    );
+    for stats in receiver.until("all", |s| s.number("received") == 20) {
+        assert_eq!(stats.number("missed") + stats.number("twice"), 0);
+    }
+}

@@ -52,7 +52,8 @@ pub(crate) enum Command {
     },
     /// End its stream.
     End { id: ChannelId },
-    /// Give a datagram to the process that has the channel.
+    /// Send a datagram of ours: through the process that has the channel, or, where
+    /// no F can be made, from here.
     HandOver { id: ChannelId, body: Vec<u8> },
     /// Keep track of its receivers, whoever has it.
     Watch { id: ChannelId },
@@ -238,7 +239,13 @@ impl Controller {
         });
         ours.channel = channel;
         ours.app_port = app_port;
-        if matches!(ours.stage, Stage::Open | Stage::Elsewhere) {
+        let there = match ours.stage {
+            // `Sending::finish` may have ended it meanwhile.
+            Stage::Open => self.node.lock().sender.is_open(channel.id),
+            Stage::Elsewhere => true,
+            Stage::Claimed | Stage::Ended => false,
+        };
+        if there {
             return reply.give(Ok(()));
         }
         ours.stage = Stage::Claimed;
@@ -382,7 +389,13 @@ impl Work<Command> for Controller {
                 reply,
             } => self.open(now, channel, app_port, reply),
             Command::End { id } => self.end(now, id),
-            Command::HandOver { id, body } => self.hand_over(id, &body),
+            Command::HandOver { id, body } => match self.ours.get(&id) {
+                Some(ours) if ours.stage == Stage::Open => {
+                    self.push(id, &body);
+                    self.handed_over(id, true);
+                }
+                _ => self.hand_over(id, &body),
+            },
             Command::Watch { id } => self.watch(id),
             Command::Settled(reply) => self.when_settled(reply),
             Command::Look => {}

@@ -29,7 +29,8 @@ pub(super) fn of_process(pid: i32) -> Holder {
     let mut name = Vec::new();
     let read = process::read_file(format!("/proc/{pid}/comm"), &mut name);
     Holder {
-        pid: Some(pid),
+        // 0: in a pid namespace that we do not see.
+        pid: Some(pid).filter(|pid| *pid > 0),
         uid: None,
         command: read
             .ok()

@@ -98,6 +98,8 @@ pub(super) struct Line {
     id: ChannelId,
     /// Another process has the channel: datagrams are handed to it.
     pub(super) remote: AtomicBool,
+    /// F could not be made: the background thread sends from a socket of its own.
+    pub(super) voiceless: AtomicBool,
     /// The application has ended it, and has not opened it again.
     pub(super) ended: AtomicBool,
     /// Requesters on this host are left out.
@@ -134,6 +136,7 @@ impl Line {
         Line {
             id,
             remote: AtomicBool::new(false),
+            voiceless: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             unlooped: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
@@ -182,7 +185,10 @@ impl Line {
             datagrams: datagrams.len(),
             ..Sent::default()
         };
-        if self.remote.load(Ordering::Acquire) {
+        let from_here = !matches!(patience, Patience::Never);
+        if from_here
+            && (self.remote.load(Ordering::Acquire) || self.voiceless.load(Ordering::Relaxed))
+        {
             sent.dropped = self.hand_over(node, datagrams, patience);
         } else {
             let Some(mut out) = self.lock_out(node, &mut patience) else {
@@ -196,7 +202,7 @@ impl Line {
             for batch in datagrams.chunks(BATCH) {
                 out.copy(batch);
                 let heard = out.stamp(self, node)?;
-                out.deliver(node, mouth, &mut patience, &mut sent);
+                out.deliver(self, node, mouth, &mut patience, &mut sent);
                 if !heard {
                     let count = u64::try_from(batch.len()).unwrap_or(0);
                     self.unheard.fetch_add(count, Ordering::Relaxed);
@@ -221,6 +227,12 @@ impl Line {
         if taken || sent.dropped > 0 {
             add(&self.datagrams, sent.datagrams);
         }
+    }
+
+    /// Makes F, so that a table that is full is noticed before anything is lost.
+    pub(super) fn prepare(&self, node: &Node, sender: IpAddr) {
+        let made = node.fan.with(Family::of(sender), |_| ()).is_some();
+        self.voiceless.store(!made, Ordering::Relaxed);
     }
 
     /// The right to send; none where another thread keeps it for too long.
@@ -355,6 +367,7 @@ impl Out {
     /// Sends the batch.
     fn deliver(
         &mut self,
+        line: &Line,
         node: &Node,
         mouth: &impl Mouth,
         patience: &mut Patience,
@@ -367,7 +380,9 @@ impl Out {
         let views = &views[..self.ranges.len()];
         for (family, part) in [(Family::V4, &mut self.v4), (Family::V6, &mut self.v6)] {
             let Part { targets, fan_out } = part;
-            fan(node, mouth, family, fan_out, views, targets, patience, sent);
+            fan(
+                line, node, mouth, family, fan_out, views, targets, patience, sent,
+            );
         }
         for (target, window) in &self.moving {
             let mut admitted = [&[][..]; BATCH];
@@ -384,7 +399,9 @@ impl Out {
                 Family::V6 => &mut self.v6.fan_out,
             };
             let (admitted, to) = (&admitted[..count], [directed(target)]);
-            fan(node, mouth, family, fan_out, admitted, &to, patience, sent);
+            fan(
+                line, node, mouth, family, fan_out, admitted, &to, patience, sent,
+            );
         }
     }
 }
@@ -399,6 +416,7 @@ fn directed(target: &Target) -> flexcast_udp::Target {
 /// One fan-out, waiting for room as long as patience lasts.
 #[allow(clippy::too_many_arguments)] // one send's facts, all needed
 fn fan(
+    line: &Line,
     node: &Node,
     mouth: &impl Mouth,
     family: Family,
@@ -426,7 +444,8 @@ fn fan(
             (flushed, waited.is_some())
         });
         let Some((flushed, on)) = outcome else {
-            // No socket of this family, and none can be made.
+            // Lost, and no new one can be made: from the next datagram on otherwise.
+            line.voiceless.store(true, Ordering::Relaxed);
             sent.failed += left;
             return;
         };

@@ -3,6 +3,8 @@
 //! Promises: every channel of ours is registered with each new owner, with what we
 //! already hold of it; pings each 500 ms. Is not how the owner is found (`place`).
 
+use std::time::Duration;
+
 use flexcast_engine::{EntryRecord, Time};
 use flexcast_udp::process::Event;
 use flexcast_wire::{Channel, ChannelId};
@@ -13,6 +15,8 @@ use super::peer::{Peer, Read};
 use super::place::{Place, BEAT, SILENCE};
 use super::registry::Who;
 
+/// Before a process that was not let in knocks again.
+const TURNED_AWAY: Duration = Duration::from_millis(50);
 /// Messages taken in at one event.
 const AT_ONCE: usize = 256;
 
@@ -69,7 +73,10 @@ impl Controller {
             match owner.read(&mut packet) {
                 Read::Nothing => break,
                 Read::Gone => {
-                    self.place = Place::Seeking { at: now };
+                    // Before the welcome it may be that there is no room for us.
+                    let welcomed = matches!(self.place, Place::Member(_));
+                    let at = if welcomed { now } else { now + TURNED_AWAY };
+                    self.place = Place::Seeking { at };
                     // Nobody knows them for the moment.
                     self.node.lock().elsewhere.clear();
                     break;
@@ -143,7 +150,7 @@ impl Controller {
         }
         self.claim_all(now);
         for id in self.watching.clone() {
-            self.watch(id);
+            self.ask_count(id);
         }
         self.settle(&Ok(()));
     }
@@ -209,21 +216,30 @@ impl Controller {
 
     /// Gives a datagram to the process that has the channel.
     pub(super) fn hand_over(&mut self, id: ChannelId, body: &[u8]) {
-        let line = self.node.lock().lines.get(&id).cloned();
         let message = Message::Push { id, body };
         let arrived = match &mut self.place {
             Place::Member(membership) => membership.peer.offer(&message),
             Place::Owner(owner) => owner.offer_to_holder(id, &message),
             _ => false,
         };
-        if let Some(line) = line {
+        self.handed_over(id, arrived);
+    }
+
+    /// One datagram fewer waits to be sent from here.
+    pub(super) fn handed_over(&self, id: ChannelId, arrived: bool) {
+        if let Some(line) = self.node.lock().lines.get(&id) {
             line.handed_over(arrived);
         }
     }
 
     /// Has the owner tell how many receivers a channel has.
     pub(super) fn watch(&mut self, id: ChannelId) {
-        self.watching.insert(id);
+        if self.watching.insert(id) {
+            self.ask_count(id);
+        }
+    }
+
+    fn ask_count(&mut self, id: ChannelId) {
         if let Place::Member(membership) = &mut self.place {
             membership.peer.send(&Message::Watch { id });
         }

@@ -104,7 +104,7 @@ impl Sending {
         match Voice::new(fp) {
             Ok(voice) => drop(voice),
             Err(Errno::EADDRINUSE) => {
-                let holder = holder::of_port(fp);
+                let holder = place::stranger(fp).unwrap_or_else(|| holder::of_port(fp));
                 return Err(SendError::Held { port: fp, holder });
             }
             Err(errno) => return Err(SendError::system("a socket on FP")(errno)),
@@ -160,6 +160,7 @@ impl Sending {
                 line::of(&mut self.node.lock(), channel.id)
             }
         };
+        line.prepare(&self.node, channel.sender);
         Ok(SendingChannel {
             node: self.node.clone(),
             line,

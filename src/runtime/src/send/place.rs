@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use flexcast_engine::Time;
 use flexcast_udp::process::{self, Event};
-use flexcast_udp::unix::{Listener, Stream};
+use flexcast_udp::unix::{Listener, Peer as Credentials, Stream};
 use flexcast_udp::Errno;
 
 use super::control::Controller;
@@ -190,10 +190,7 @@ impl Controller {
         };
         let credentials = peer.credentials;
         if !is_friend(credentials.uid) {
-            return Some(Holder {
-                uid: Some(credentials.uid),
-                ..holder::of_process(credentials.pid)
-            });
+            return Some(named(credentials));
         }
         self.place = Place::Joining(Membership::new(now, generation, peer));
         None
@@ -266,6 +263,23 @@ impl Controller {
 /// Whether requesters may be handed to and taken from a process of this user.
 pub(super) fn is_friend(uid: u32) -> bool {
     uid == 0 || uid == process::uid()
+}
+
+/// The owner of FP where it is of another user.
+pub(super) fn stranger(fp: u16) -> Option<Holder> {
+    let mut living = names::living(fp).into_iter().rev();
+    living.find_map(|generation| {
+        let stream = Stream::connect(&names::name(fp, generation)).ok()?;
+        let credentials = stream.peer().ok()?;
+        (!is_friend(credentials.uid)).then(|| named(credentials))
+    })
+}
+
+fn named(credentials: Credentials) -> Holder {
+    Holder {
+        uid: Some(credentials.uid),
+        ..holder::of_process(credentials.pid)
+    }
 }
 
 /// Tells an owner that was overtaken, for when it wakes.

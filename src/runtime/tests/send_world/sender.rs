@@ -47,6 +47,24 @@ pub(crate) fn run() {
                 streams.insert(channel(), started);
                 say("ok");
             }
+            // threads CHANNEL COUNT EACH: several threads of one channel.
+            "threads" => {
+                let each = number(3);
+                let threads = (0..number(2)).map(|_| {
+                    let channel = channels[&channel()].clone();
+                    std::thread::spawn(move || {
+                        (0..each).for_each(|n| {
+                            let body = body(n, 200);
+                            channel.send(&[&[&body[..]], &[&body[..]]], true).unwrap();
+                        });
+                    })
+                });
+                let threads: Vec<JoinHandle<()>> = threads.collect();
+                threads
+                    .into_iter()
+                    .for_each(|thread| thread.join().unwrap());
+                say("ok");
+            }
             "halt" => {
                 let streaming = streams.remove(&channel()).unwrap();
                 streaming.stop.store(true, Ordering::Relaxed);
