@@ -175,18 +175,21 @@ impl Session<'_> {
                 Ok(busy) => busy,
                 Err(stop) => return stop.into(),
             };
-            let over = match signals.read() {
-                Some(_) => Some(Over::Well),
-                None => self.is_over(),
+            let signal = signals.read().is_some();
+            let over = match signal {
+                true => Some(Over::Well),
+                false => self.is_over(),
             };
-            if !busy || over.is_some() {
-                // What is written at the end was received well.
-                if let Err(stop) = self.output.flush() {
-                    return over.unwrap_or_else(|| stop.into());
-                }
-            }
             if let Some(over) = over {
-                return over;
+                return match (self.output.finish(signal), over) {
+                    (Err(Stop::Failed(failure)), Over::Well) => Over::Failed(failure),
+                    (_, over) => over,
+                };
+            }
+            if !busy {
+                if let Err(stop) = self.output.write() {
+                    return stop.into();
+                }
             }
             self.show();
             if !busy && !self.wait(signals) {
@@ -324,7 +327,8 @@ impl Session<'_> {
         ready.extend(sockets.map(|raw| PollFd::new(raw, PollFd::IN)));
         // Cannot fail but for want of memory, which passes.
         let _ = poll(&mut ready, Some(us));
-        ready[0].revents == 0
+        let trouble = ready[0].is_writable() && ready[0].revents & PollFd::OUT == 0;
+        !trouble
     }
 
     /// Of all channels together; and what the kernel dropped for want of room.

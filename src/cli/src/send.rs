@@ -110,6 +110,8 @@ impl Send {
         }
         if outcome.is_ok() {
             let stream = session.sending.open(channel, 0)?;
+            session.begun = Instant::now();
+            session.looked.0 = session.begun;
             outcome = session.stream(&stream, source, Pace::new(self.rate));
             session.end(&stream);
         }
@@ -209,10 +211,10 @@ impl Session {
         if self.terminal.shows_progress() && span >= TICK {
             let rate = bit_rate(self.bytes - self.looked.1, span);
             self.looked = (Instant::now(), self.bytes);
-            let receivers = stream.receivers();
             self.terminal.progress(&format!(
-                "{} datagrams, {rate}, {receivers} receivers",
-                spaced(self.sent)
+                "{} datagrams, {rate}, {}",
+                spaced(self.sent),
+                counted(stream.receivers())
             ));
         }
     }
@@ -245,14 +247,16 @@ impl Session {
     /// Ends the stream and stays until everybody was told.
     fn end(&mut self, stream: &SendingChannel) {
         let receivers = stream.receivers();
+        let rate = bit_rate(self.bytes, self.begun.elapsed());
         stream.end();
         if receivers > 0 {
             std::thread::sleep(FAREWELL);
         }
-        let rate = bit_rate(self.bytes, self.begun.elapsed());
         let mut text = format!(
-            "{} datagrams, {} bytes sent, {receivers} receivers at the end, {rate}",
-            self.sent, self.bytes
+            "{} datagrams, {} bytes sent at {rate}, {} at the end",
+            self.sent,
+            self.bytes,
+            counted(receivers)
         );
         let counters = stream.counters();
         for (count, what) in [
@@ -265,5 +269,12 @@ impl Session {
             }
         }
         self.terminal.say(&text);
+    }
+}
+
+fn counted(receivers: u64) -> String {
+    match receivers {
+        1 => "1 receiver".to_owned(),
+        n => format!("{n} receivers"),
     }
 }

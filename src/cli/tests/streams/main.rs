@@ -46,7 +46,7 @@ fn a_file_arrives_whole_at_everybody_over_both_families() {
         let third = receiver(&room, "third", asked, &[]);
         let said = sender.end_well();
         assert_eq!(number(&said, " datagrams"), datagrams, "{said}");
-        assert_eq!(number(&said, " receivers"), 3, "{said}");
+        assert_eq!(number(&said, " receivers at the end"), 3, "{said}");
         for (name, receiver) in [("first", first), ("second", second), ("third", third)] {
             let said = receiver.end_well();
             let expected = format!(
@@ -214,6 +214,12 @@ fn a_receiver_ends_as_it_was_told() {
     assert!(said.contains("no datagram for 0.3 s"), "{said}");
     assert!(said.contains("nobody answers at 127.0.0.1:7450"), "{said}");
 
+    let mut command = flexcast();
+    let command = command.args(["recv", "10.9.9.9#7", "-t", "0.3"]);
+    let (status, said) = room.run("unsent", command).end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot ask: ENETUNREACH"), "{said}");
+
     let counted = recv("count", &["--count", "5"]);
     let (term, int) = (recv("term", &[]), recv("int", &[]));
     let mut command = flexcast();
@@ -258,4 +264,39 @@ fn a_sender_that_waited_long_enough_begins_anyway() {
         "{said}"
     );
     assert!(said.contains("8 datagrams, 10000 bytes sent"), "{said}");
+}
+
+#[test]
+fn a_group_with_two_senders_is_received_from_both() {
+    let test = "a_group_with_two_senders_is_received_from_both";
+    let Some(world) = World::enter(test) else {
+        return;
+    };
+    let (a, b, c) = (world.host("a"), world.host("b"), world.host("c"));
+    world.link((&a, "10.0.1.1/24"), (&c, "10.0.1.9/24"));
+    world.link((&b, "10.0.2.1/24"), (&c, "10.0.2.9/24"));
+    let room = Room::new(test);
+    let on = |host: &flexcast_testbed::Host, name: &str, arguments: &[&str]| {
+        let mut command = host.command(env!("CARGO_BIN_EXE_flexcast"));
+        command.args(arguments).stdin(Stdio::null());
+        room.run(name, &mut command)
+    };
+    let (map, group) = ("239.1.0.0/16=10.0.1.1+10.0.2.1", "239.1.1.4:5000");
+    let output = room.path("got");
+    let output = output.to_str().unwrap();
+    let recv = ["recv", "-v", "-e", "-m", map, group, "-o", output];
+    let receiver = on(&c, "recv", &recv);
+    for (host, byte) in [(&a, b'a'), (&b, b'b')] {
+        let file = room.path("part");
+        std::fs::write(&file, vec![byte; 5000]).unwrap();
+        let send = ["send", "-m", map, group, file.to_str().unwrap(), "-w1"];
+        on(host, "send", &send).end_well();
+    }
+    let said = receiver.end_well();
+    let expected = "8 datagrams, 10000 bytes, 0 lost, 0 duplicates";
+    assert!(said.contains(expected), "{said}");
+    assert_same(&room.path("got"), &[[b'a'; 5000], [b'b'; 5000]].concat());
+    // The third host is no sender of it.
+    let (status, said) = on(&c, "send", &["send", "-m", map, group, "/dev/null"]).end();
+    assert_eq!(status.code(), Some(2), "{said}");
 }
