@@ -137,6 +137,14 @@ pub fn cookie(raw: i32) -> Result<u64, Errno> {
     Ok(u64::from_ne_bytes(value))
 }
 
+/// `SO_REUSEADDR`: whether it is set.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+pub fn reuse_address(raw: i32) -> Result<bool, Errno> {
+    get_u32(raw, libc::SOL_SOCKET, libc::SO_REUSEADDR).map(|value| value != 0)
+}
+
 /// `SO_REUSEPORT`: whether it is set.
 ///
 /// # Errors

@@ -13,17 +13,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use flexcast_udp::filter::{self, Untrailed};
+use flexcast_udp::filter::Untrailed;
 use flexcast_udp::selftest::Probe;
 use flexcast_udp::{process, sockopt, Errno};
-use flexcast_wire::{Kind, Nonce};
+use flexcast_wire::Nonce;
 
 use super::identity::Bound;
 use super::inheritance::Inheritance;
 use super::process_wide::Process;
-use super::receiver::{Filtered, Plan};
+use super::receiver::Plan;
 use super::shared::Shared;
-use super::worker::Command;
 use super::{Path, PathInUse, ReceiveSettings, ReceivingSocket};
 
 /// Ids of receiving sockets, never used twice.
@@ -64,7 +63,7 @@ pub(super) fn adopt(
     };
     if settings.path != Path::User {
         let tried = match candidate.against_kernel_path(settings, probe)? {
-            None => candidate.by_kernel(&process, settings, untrailed),
+            None => candidate.by(PathInUse::Kernel, true, settings, untrailed),
             Some(reason) => {
                 log::info!("a receiving socket goes through user space: {reason}");
                 Err(Errno::EOPNOTSUPP)
@@ -75,8 +74,16 @@ pub(super) fn adopt(
             outcome => return outcome,
         }
     }
+    if !candidate.bound.device.is_empty() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let filtered = !has_filter && !matches!(probe, Some(Probe::DoesNot(_)));
-    candidate.by_user(&process, settings, untrailed, filtered)
+    let by_user = |filtered| candidate.by(PathInUse::User, filtered, settings, untrailed);
+    match by_user(filtered) {
+        // D is out of our reach: then without a filter.
+        Err(Errno::EPERM) if filtered => by_user(false),
+        outcome => outcome,
+    }
 }
 
 impl Candidate {
@@ -109,11 +116,6 @@ impl Candidate {
         Ok(None)
     }
 
-    fn shared(&self) -> Arc<Shared> {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Shared::new(id, self.bound.clone(), self.raw))
-    }
-
     fn nonce(&self) -> Result<Nonce, Errno> {
         match &self.inherited {
             Some(inherited) => Ok(inherited.nonce),
@@ -126,89 +128,28 @@ impl Candidate {
         }
     }
 
-    fn by_kernel(
+    /// # Errors
+    /// As [`super::receiver::Receiver::stand_beside`] and
+    /// [`super::receiver::Receiver::stand_apart`].
+    fn by(
         &self,
-        process: &Arc<Process>,
-        settings: &ReceiveSettings,
-        untrailed: Untrailed,
-    ) -> Result<ReceivingSocket, Errno> {
-        let before = sockopt::reuse_port(self.raw)?;
-        sockopt::set_reuse_port(self.raw, true)?;
-        let shared = self.shared();
-        let plan = Plan {
-            path: PathInUse::Kernel,
-            filtered: true,
-            nonce: self.nonce()?,
-            untrailed,
-            settings: settings.clone(),
-        };
-        let nonce = plan.nonce;
-        let done = self.stand_beside(process, &shared, plan).and_then(|()| {
-            if self.inherited.is_some() {
-                return Ok(()); // The selector is there, with this nonce.
-            }
-            let selector = filter::selector(nonce.0, Kind::Control.word());
-            sockopt::attach_reuseport_selector(self.raw, &selector)
-        });
-        match done {
-            Ok(()) => Ok(ReceivingSocket::new(
-                process.clone(),
-                shared,
-                PathInUse::Kernel,
-            )),
-            Err(errno) => {
-                let id = shared.id;
-                let _ = process.background.ask(|reply| Command::Abandon(id, reply));
-                let _ = sockopt::set_reuse_port(self.raw, before);
-                if self.inherited.is_none() {
-                    let _ = sockopt::detach_filter(self.raw);
-                }
-                Err(errno)
-            }
-        }
-    }
-
-    /// C is bound, and D has its filter.
-    fn stand_beside(
-        &self,
-        process: &Arc<Process>,
-        shared: &Arc<Shared>,
-        plan: Plan,
-    ) -> Result<(), Errno> {
-        process.begin(shared, plan)?;
-        match process.filter(shared.id)? {
-            Filtered::Done => Ok(()),
-            Filtered::Failed(errno) => Err(errno),
-            Filtered::NotHere | Filtered::Refused => Err(Errno::EPERM),
-        }
-    }
-
-    fn by_user(
-        &self,
-        process: &Arc<Process>,
-        settings: &ReceiveSettings,
-        untrailed: Untrailed,
+        path: PathInUse,
         filtered: bool,
+        settings: &ReceiveSettings,
+        untrailed: Untrailed,
     ) -> Result<ReceivingSocket, Errno> {
-        if !self.bound.device.is_empty() {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let shared = self.shared();
+        let process = Process::get()?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::new(id, self.bound.clone(), self.raw));
         let plan = Plan {
-            path: PathInUse::User,
+            path,
             filtered,
             nonce: self.nonce()?,
+            inherited: self.inherited.is_some(),
             untrailed,
             settings: settings.clone(),
         };
-        process.begin(&shared, plan)?;
-        if filtered && process.filter(shared.id)? != Filtered::Done {
-            process.background.post(Command::Unfiltered(shared.id));
-        }
-        Ok(ReceivingSocket::new(
-            process.clone(),
-            shared,
-            PathInUse::User,
-        ))
+        process.begin(&shared, &plan)?;
+        Ok(ReceivingSocket::new(process, shared, path))
     }
 }

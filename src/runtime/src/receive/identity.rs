@@ -64,6 +64,8 @@ pub(super) struct Bound {
     /// As the kernel has it: a v4-mapped address stays mapped.
     pub(super) local: SocketAddr,
     pub(super) v6_only: bool,
+    /// `SO_REUSEADDR`: who could bind its port beside it still can.
+    pub(super) reuse_address: bool,
     /// The interface that it is bound to; empty for none.
     pub(super) device: Vec<u8>,
 }
@@ -96,6 +98,7 @@ impl Bound {
             identity: Identity::of(raw)?,
             family,
             local,
+            reuse_address: sockopt::reuse_address(raw)?,
             v6_only: family == Family::V6 && sockopt::is_v6_only(raw)?,
             device: sockopt::bound_device(raw)?,
         })
@@ -103,7 +106,12 @@ impl Bound {
 
     /// Whether datagrams of `address` can reach it.
     pub(super) fn hears(&self, address: SocketAddr) -> bool {
-        match Family::of(address.ip()) {
+        let family = Family::of(address.ip());
+        let local = self.local.ip();
+        if !local.is_unspecified() {
+            return family == Family::of(local);
+        }
+        match family {
             Family::V4 => !self.v6_only,
             Family::V6 => self.family == Family::V6,
         }

@@ -13,7 +13,7 @@ use flexcast_udp::{Errno, Family};
 use super::passer::Passer;
 use super::receiver::{Filtered, Plan};
 use super::shared::Shared;
-use super::worker::{Command, Worker};
+use super::worker::{Begun, Command, Worker};
 use crate::background::{lock, Background};
 use crate::per_process::PerProcess;
 
@@ -55,29 +55,38 @@ impl Process {
         Ok(probe)
     }
 
-    /// Makes a socket's receiver in the background thread.
-    pub(super) fn begin(&self, shared: &Arc<Shared>, plan: Plan) -> Result<(), Errno> {
-        let (shared, plan) = (shared.clone(), Box::new(plan));
-        self.background
-            .ask(|reply| Command::Begin(shared, plan, reply))?
-    }
-
-    /// Attaches the filter that D should have.
-    pub(super) fn filter(&self, id: u64) -> Result<Filtered, Errno> {
-        let filter = || self.background.ask(|reply| Command::Filter(id, reply));
-        let filtered = filter()?;
-        if filtered == Filtered::Refused && self.help()? {
-            return filter();
+    /// Makes a socket ours.
+    pub(super) fn begin(&self, shared: &Arc<Shared>, plan: &Plan) -> Result<(), Errno> {
+        let begin = || {
+            let (shared, plan) = (shared.clone(), Box::new(plan.clone()));
+            self.background
+                .ask(|reply| Command::Begin(shared, plan, reply))?
+        };
+        let mut begun = begin()?;
+        if begun == Begun::Refused && self.help()? {
+            begun = begin()?;
         }
-        Ok(filtered)
+        match begun {
+            Begun::Done => Ok(()),
+            Begun::Refused => Err(Errno::EPERM),
+        }
     }
 
-    /// Where D could not be reached: a helper from now on, and once more.
+    /// Where D could not be reached for its filter: a helper from now on, and once
+    /// more.
     pub(super) fn refilter(&self, id: u64, filtered: Filtered) {
-        if filtered == Filtered::Refused {
-            if let Err(errno) = self.filter(id) {
-                log::warn!("a receiving socket's filter: {errno}");
+        if filtered != Filtered::Refused {
+            return;
+        }
+        let helped = self.help().and_then(|helped| {
+            if helped {
+                self.background.ask(|reply| Command::Filter(id, reply))
+            } else {
+                Ok(filtered)
             }
+        });
+        if helped != Ok(Filtered::Done) {
+            log::warn!("a receiving socket's filter: {helped:?}");
         }
     }
 

@@ -11,11 +11,12 @@
 //! never panics us. Is not the protocol (`engine`).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flexcast_engine::{Outbox, Requester, RequesterEvent, Time};
 use flexcast_udp::filter::{self, FilterWords, Program, Source, Untrailed};
-use flexcast_udp::{canonical_socket, sockopt, Class, Errno, UdpSocket};
+use flexcast_udp::{canonical_socket, process, sockopt, Class, Errno, UdpSocket};
 use flexcast_udp::{ReceiveBatch, SendBatch};
 use flexcast_wire::{
     Body, Channel, Control, Kind, NodeId, Nonce, StreamToken, Trailer, Verdict, MAGIC,
@@ -37,6 +38,8 @@ const WATCH: Duration = Duration::from_secs(2);
 const SUSPICION: Duration = Duration::from_millis(100);
 /// How soon a filter that could not be attached is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The queue that U asks for.
+const QUEUE: u32 = 4 << 20;
 /// Batches taken from one socket before the others get their turn.
 const TURN: usize = 8;
 
@@ -77,12 +80,14 @@ impl Tools {
 }
 
 /// How a receiver is begun.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) path: PathInUse,
     /// Whether D takes a filter of ours.
     pub(super) filtered: bool,
     pub(super) nonce: Nonce,
+    /// D has the selector with this nonce already.
+    pub(super) inherited: bool,
     pub(super) untrailed: Untrailed,
     pub(super) settings: ReceiveSettings,
 }
@@ -143,7 +148,7 @@ impl Asked {
 /// One receiving socket.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    pub(super) shared: std::sync::Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// C, or U.
     socket: UdpSocket,
     plan: Plan,
@@ -160,34 +165,22 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver that stands beside D and asks for nothing yet.
+    /// A receiver that asks for nothing yet. Its socket is to be bound by
+    /// [`Receiver::stand_beside`] or [`Receiver::stand_apart`].
     ///
     /// # Errors
-    /// As socket(2) and bind(2): `EADDRINUSE`, `EACCES` for C.
-    pub(super) fn new(
-        now: Time,
-        shared: std::sync::Arc<Shared>,
-        plan: Plan,
-        local_token: u64,
-    ) -> Result<Receiver, Errno> {
+    /// As socket(2), getrandom(2).
+    pub(super) fn new(now: Time, shared: Arc<Shared>, plan: Plan) -> Result<Receiver, Errno> {
         let bound = &shared.bound;
         let socket = UdpSocket::new(bound.family)?;
         socket.set_v6_only(bound.v6_only)?;
         if !bound.device.is_empty() {
             socket.bind_to_device(&bound.device)?;
         }
-        let mut at = bound.local;
-        if plan.path == PathInUse::Kernel {
-            socket.set_reuse_port(true)?;
-        } else {
-            at.set_port(0);
-            socket.set_receive_buffer(4 << 20)?;
-        }
-        socket.bind(at)?;
         Ok(Receiver {
             socket,
             plan,
-            local_token,
+            local_token: process::random_u64()? | 1,
             role: 0,
             only_from: None,
             asked: Vec::new(),
@@ -197,6 +190,61 @@ impl Receiver {
             last_watch: now,
             shared,
         })
+    }
+
+    /// The kernel path: filter on D, C beside it, selector. In this order: between
+    /// C's bind and the selector the kernel hands C a part of what is D's, so that
+    /// they stand side by side.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`, `EACCES` for C; what the kernel refuses of the programs. D is
+    /// then as it was.
+    pub(super) fn stand_beside(&mut self, d: i32) -> Result<(), Errno> {
+        let before = sockopt::reuse_port(d)?;
+        let done = self.try_beside(d);
+        if done.is_err() {
+            let _ = sockopt::set_reuse_port(d, before);
+            if !self.plan.inherited {
+                // ENOENT where it was not attached.
+                let _ = sockopt::detach_filter(d);
+            }
+        }
+        done
+    }
+
+    fn try_beside(&mut self, d: i32) -> Result<(), Errno> {
+        let program = self.program(&self.passengers());
+        if let Filtered::Failed(errno) = self.attach(d, program) {
+            return Err(errno);
+        }
+        sockopt::set_reuse_port(d, true)?;
+        self.socket.set_reuse_port(true)?;
+        self.socket
+            .set_reuse_address(self.shared.bound.reuse_address)?;
+        let selector = filter::selector(self.plan.nonce.0, WORDS.control_word);
+        self.socket.bind(self.shared.bound.local)?;
+        if self.plan.inherited {
+            return Ok(());
+        }
+        sockopt::attach_reuseport_selector(d, &selector)
+    }
+
+    /// The path through user space: U, on a port of its own.
+    ///
+    /// # Errors
+    /// As bind(2).
+    pub(super) fn stand_apart(&mut self, now: Time, tools: &mut Tools) -> Result<(), Errno> {
+        let mut at = self.shared.bound.local;
+        at.set_port(0);
+        self.socket.set_receive_buffer(QUEUE)?;
+        self.socket.bind(at)?;
+        match self.refilter(now, tools) {
+            // The stream matters more than what else comes to D.
+            Filtered::Failed(_) => self.plan.filtered = false,
+            Filtered::Refused => return Err(Errno::EPERM),
+            Filtered::Done | Filtered::NotHere => {}
+        }
+        Ok(())
     }
 
     /// The control socket, to be watched.
@@ -285,11 +333,6 @@ impl Receiver {
         self.role = role;
     }
 
-    /// D takes no filter of ours.
-    pub(super) fn set_unfiltered(&mut self) {
-        self.plan.filtered = false;
-    }
-
     /// All leaves begin; the first of each is sent.
     pub(super) fn leave_all(&mut self, now: Time, tools: &mut Tools) {
         for asked in &mut self.asked {
@@ -328,7 +371,9 @@ impl Receiver {
                 break;
             }
         }
-        self.settle(now, tools);
+        if self.note_events() {
+            self.settle(now, tools);
+        }
         tools.send_letters(&self.socket);
     }
 
@@ -455,21 +500,29 @@ impl Receiver {
         }
     }
 
-    /// Takes in what the requesters have learnt.
+    /// Takes in what the requesters have learnt, and what has been changed by hand.
     fn settle(&mut self, now: Time, tools: &mut Tools) -> Filtered {
+        self.note_events();
+        self.show_sources();
+        self.refilter(now, tools)
+    }
+
+    /// Whether there were any.
+    fn note_events(&mut self) -> bool {
+        let mut any = false;
         for asked in &mut self.asked {
             let channel = asked.requester.channel();
             while let Some(event) = asked.requester.next_event() {
+                any = true;
                 match event {
                     RequesterEvent::Verdict(Verdict::RefusedFinal, reason) => {
-                        log::warn!("{channel}: refused, {reason:?}");
+                        log::warn!("{channel}: refused for good, {reason:?}");
                     }
                     event => log::debug!("{channel}: {event:?}"),
                 }
             }
         }
-        self.show_sources();
-        self.refilter(now, tools)
+        any
     }
 
     fn show_sources(&self) {

@@ -192,17 +192,20 @@ mod tests {
             while !ended.load(Ordering::Relaxed) {
                 n += 1;
                 theirs.replace(&[line(n % 2)]);
+                std::thread::yield_now();
             }
-            n
         });
-        let mut seen = [0; 2];
-        for _ in 0..200_000 {
+        let mut changes = 0;
+        let mut last = sources.show(from);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while changes < 100 {
             let answer = sources.show(from);
-            let n = shown.iter().position(|s| *s == answer);
-            seen[n.unwrap_or_else(|| panic!("{answer}"))] += 1;
+            assert!(shown.contains(&answer), "{answer}");
+            changes += u32::from(answer != last);
+            last = answer;
+            assert!(std::time::Instant::now() < deadline, "{changes} changes");
         }
         over.store(true, Ordering::Relaxed);
-        assert!(writer.join().unwrap() > 100);
-        assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+        writer.join().unwrap();
     }
 }

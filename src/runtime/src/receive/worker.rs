@@ -21,7 +21,7 @@ use super::passer::Passer;
 use super::reach::{Reach, Reacher};
 use super::receiver::{Filtered, Plan, Receiver, Tools};
 use super::shared::Shared;
-use super::{Asking, ReceiveReport};
+use super::{Asking, PathInUse, ReceiveReport};
 use crate::background::{now, Reply, Work};
 
 /// The thread runs at least once a second; a longer gap means that it stood still.
@@ -35,12 +35,8 @@ const CONTROL_BYTES: usize = 2_048;
 pub(super) enum Command {
     /// Whether the kernel path works for sockets of this family.
     Probe(Family, Reply<Probe>),
-    /// Make the control socket.
-    Begin(Arc<Shared>, Box<Plan>, Reply<Result<(), Errno>>),
-    /// Undo that: the socket will not be ours this way.
-    Abandon(u64, Reply<()>),
-    /// D takes no filter of ours after all.
-    Unfiltered(u64),
+    /// Make a socket ours.
+    Begin(Arc<Shared>, Box<Plan>, Reply<Result<Begun, Errno>>),
     /// Attach the filter that D should have.
     Filter(u64, Reply<Filtered>),
     /// There is a helper now.
@@ -54,6 +50,15 @@ pub(super) enum Command {
     Closed(u64, Reply<bool>),
     Report(u64, Reply<Option<ReceiveReport>>),
     LeaveAll(Reply<()>),
+}
+
+/// What became of [`Command::Begin`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Begun {
+    /// It is ours.
+    Done,
+    /// A helper is needed to reach it; nothing was done.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -84,13 +89,28 @@ impl Worker {
         })
     }
 
-    fn begin(&mut self, now: Time, shared: Arc<Shared>, plan: Plan) -> Result<(), Errno> {
+    /// Makes a socket ours.
+    fn begin(&mut self, now: Time, shared: Arc<Shared>, plan: Plan) -> Result<Begun, Errno> {
         let id = shared.id;
-        let local_token = process::random_u64()? | 1;
-        let receiver = Receiver::new(now, shared, plan, local_token)?;
+        let kernel = plan.path == PathInUse::Kernel;
+        let needs_d = kernel || plan.filtered;
+        let d = match needs_d.then(|| self.tools.reacher.reach(&shared)) {
+            Some(Reach::Found(d)) => Some(d),
+            Some(Reach::Refused) => return Ok(Begun::Refused),
+            Some(Reach::NotHere) => return Err(Errno::EBADF),
+            None => None,
+        };
+        let mut receiver = Receiver::new(now, shared, plan)?;
+        match d {
+            Some(d) if kernel => receiver.stand_beside(d.as_raw())?,
+            d => {
+                drop(d);
+                receiver.stand_apart(now, &mut self.tools)?;
+            }
+        }
         self.epoll.add(receiver.raw(), id, Interest::READ)?;
         self.receivers.insert(id, receiver);
-        Ok(())
+        Ok(Begun::Done)
     }
 
     /// Changes something of a receiver, and its filter with it.
@@ -152,13 +172,6 @@ impl Work<Command> for Worker {
         match command {
             Command::Probe(family, reply) => reply.give(selftest::kernel_path(family)),
             Command::Begin(shared, plan, reply) => reply.give(self.begin(now, shared, *plan)),
-            Command::Abandon(id, reply) => {
-                self.receivers.remove(&id);
-                reply.give(());
-            }
-            Command::Unfiltered(id) => {
-                self.change(now, id, Receiver::set_unfiltered);
-            }
             Command::Filter(id, reply) => reply.give(self.change(now, id, |_| ())),
             Command::Passer(passer) => self.tools.reacher.set_passer(passer),
             Command::Join(id, channel, asking, reply) => {
@@ -235,5 +248,115 @@ impl Work<Command> for Worker {
             farewell.poll(now, &mut self.tools);
         }
         self.farewells.retain(|_, farewell| !farewell.is_over());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receive::identity::Bound;
+    use crate::receive::ReceiveSettings;
+    use flexcast_engine::RequesterSettings;
+    use flexcast_udp::process::Events;
+    use flexcast_udp::{recv_one, send_one, Class, UdpSocket};
+    use flexcast_wire::{
+        Body, ChannelId, Control, Header, NodeId, Nonce, Path, Reason, Status, StreamToken, Verdict,
+    };
+    use std::net::SocketAddr;
+
+    fn bound() -> UdpSocket {
+        let socket = UdpSocket::new(Family::V4).unwrap();
+        socket
+            .bind(SocketAddr::new(Family::V4.loopback(), 0))
+            .unwrap();
+        socket
+    }
+
+    /// The requests that have come: the last one's header and source, and how many.
+    fn requests(node: &UdpSocket) -> (Option<(Header, SocketAddr)>, usize) {
+        let (mut last, mut count) = (None, 0);
+        while let Ok(received) = recv_one(node, &mut [0; 2048]) {
+            let control = Control::parse(received.payload).unwrap();
+            last = Some((control.header, received.from));
+            count += 1;
+        }
+        (last, count)
+    }
+
+    /// A grant whose heartbeats may stay away for long.
+    fn grant(node: &UdpSocket, (header, to): (Header, SocketAddr)) {
+        let status = Status {
+            verdict: Verdict::Granted,
+            standby: false,
+            sign_of_life_wanted: false,
+            ask: false,
+            handover: None,
+            app_port: 5,
+            hold_ms: 60_000,
+            heartbeat_ms: 60_000,
+            token: Some(StreamToken(9)),
+            cookie: [0; 16],
+            datagrams: 0,
+            bytes: 0,
+            highest: None,
+            reason: Reason::None,
+            own_address: None,
+            path: Path::EMPTY,
+        };
+        let answered = header.sequence;
+        let control = Control {
+            header: Header {
+                node: NodeId(3),
+                answered,
+                ..header
+            },
+            body: Body::Status(status),
+        };
+        let mut bytes = Vec::new();
+        control.emit(&mut bytes);
+        send_one(node, to, None, Class::Control, &[&bytes]).unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_stood_still_asks_anew_at_once() {
+        let (node, d) = (bound(), bound());
+        let at = node.local_addr().unwrap();
+        let epoll = Rc::new(Epoll::new().unwrap());
+        let mut worker = Worker::new(epoll.clone()).unwrap();
+        let raw = d.as_raw();
+        let shared = Arc::new(Shared::new(1, Bound::of(raw).unwrap(), raw));
+        let plan = Plan {
+            path: PathInUse::Kernel,
+            filtered: true,
+            nonce: Nonce(7),
+            inherited: false,
+            untrailed: Untrailed::Drop,
+            settings: ReceiveSettings {
+                fp: at.port(),
+                path: crate::receive::Path::Kernel,
+                requester: RequesterSettings::default(),
+            },
+        };
+        let start = now();
+        assert_eq!(worker.begin(start, shared, plan), Ok(Begun::Done));
+        let channel = Channel::new(at.ip(), ChannelId::new(1).unwrap());
+        let asking = Asking { at, strict: false };
+        worker.command(start, Command::Join(1, channel, asking, Reply::new()));
+        worker.due(start);
+        let (first, count) = requests(&node);
+        assert_eq!(count, 1);
+        grant(&node, first.unwrap());
+        let mut events = Events::new(4);
+        assert_eq!(epoll.wait(&mut events, Some(1_000_000)), Ok(1));
+        for event in events.iter() {
+            worker.ready(start, event);
+        }
+        // Granted: the next request is 8 to 12 s away; gaps below 2 s are nothing.
+        let almost = STANDSTILL.saturating_sub(Duration::from_micros(1));
+        worker.due(start + almost);
+        worker.due(start + almost * 2);
+        assert_eq!(requests(&node).1, 0);
+        worker.due(start + almost * 2 + STANDSTILL);
+        assert_eq!(requests(&node).1, 1);
     }
 }

@@ -8,7 +8,7 @@ use flexcast_runtime::receive::{inherited, Path, PathInUse, ReceivingSocket};
 use flexcast_runtime::{Errno, Untrailed};
 use flexcast_udp::{sockopt, Family};
 
-use crate::room::{asking, settings, until, Room, WAYS};
+use crate::room::{alone, asking, settings, until, Room, WAYS};
 
 #[test]
 fn requests_leave_from_ds_own_port() {
@@ -24,6 +24,9 @@ fn requests_leave_from_ds_own_port() {
 
 #[test]
 fn the_filter_never_lands_on_a_stranger_that_has_got_the_number() {
+    if !alone("kernel_path::the_filter_never_lands_on_a_stranger_that_has_got_the_number") {
+        return;
+    }
     let room = Room::new(WAYS[0], Path::Kernel, Untrailed::Drop);
     let channel = room.granted(1);
     let number = room.d.as_raw_fd();
@@ -133,4 +136,124 @@ fn who_shares_its_port_with_others_goes_through_user_space() {
     let socket = ReceivingSocket::adopt(one.as_raw(), &auto, Untrailed::Pass).unwrap();
     assert_eq!(socket.report().path, PathInUse::User);
     assert_eq!(sockopt::reuse_port(one.as_raw()), Ok(true), "as it was");
+}
+
+#[test]
+fn who_could_bind_the_port_beside_it_still_can() {
+    let room = Room::new(WAYS[0], Path::Kernel, Untrailed::Pass);
+    let beside = |first: bool, second: bool, adopted: bool| {
+        let d = flexcast_udp::UdpSocket::new(Family::V4).unwrap();
+        d.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        d.set_reuse_address(first).unwrap();
+        let kernel = settings(&room.node, Path::Kernel);
+        let socket =
+            adopted.then(|| ReceivingSocket::adopt(d.as_raw(), &kernel, Untrailed::Pass).unwrap());
+        let other = flexcast_udp::UdpSocket::new(Family::V4).unwrap();
+        other.set_reuse_address(second).unwrap();
+        let outcome = other.bind(d.local_addr().unwrap());
+        drop(d);
+        assert!(socket.is_none_or(|socket| socket.closed()));
+        outcome
+    };
+    for (first, second) in [(false, false), (false, true), (true, false), (true, true)] {
+        let without = beside(first, second, false);
+        assert_eq!(without.is_ok(), first && second);
+        assert_eq!(beside(first, second, true), without, "{first} {second}");
+    }
+}
+
+#[test]
+fn a_socket_bound_to_an_interface_has_its_control_there_too() {
+    let room = Room::new(WAYS[0], Path::Kernel, Untrailed::Drop);
+    let d = flexcast_udp::UdpSocket::new(Family::V4).unwrap();
+    d.bind_to_device(b"lo").unwrap();
+    d.bind("0.0.0.0:0".parse().unwrap()).unwrap();
+    let kernel = settings(&room.node, Path::Kernel);
+    let socket = ReceivingSocket::adopt(d.as_raw(), &kernel, Untrailed::Drop).unwrap();
+    let channel = room.node.channel(1);
+    room.node.open(channel);
+    socket.join(channel, asking(&room.node)).unwrap();
+    until("the stream", || room.node.send(channel, b"here") == 1);
+    let mut buffer = [0; 16];
+    let received = flexcast_udp::recv_one(&d, &mut buffer).unwrap();
+    assert_eq!(received.payload, b"here");
+    drop(d);
+    assert!(socket.closed());
+    until("the leave", || room.node.receivers(channel) == 0);
+
+    let d = flexcast_udp::UdpSocket::new(Family::V4).unwrap();
+    d.bind_to_device(b"lo").unwrap();
+    d.bind("0.0.0.0:0".parse().unwrap()).unwrap();
+    let user = settings(&room.node, Path::User);
+    let refused = ReceivingSocket::adopt(d.as_raw(), &user, Untrailed::Drop);
+    assert_eq!(refused.err(), Some(Errno::EOPNOTSUPP));
+}
+
+#[test]
+fn a_socket_is_asked_for_no_stream_that_it_cannot_hear() {
+    let room = Room::new(WAYS[0], Path::Auto, Untrailed::Drop);
+    let auto = settings(&room.node, Path::Auto);
+    let join = |d: &flexcast_udp::UdpSocket, at: &str| {
+        let socket = ReceivingSocket::adopt(d.as_raw(), &auto, Untrailed::Drop).unwrap();
+        let at: std::net::SocketAddr = at.parse().unwrap();
+        let channel = format!("{}#1", at.ip()).parse().unwrap();
+        let asking = flexcast_runtime::receive::Asking { at, strict: false };
+        socket.join(channel, asking)
+    };
+    let (four, six) = ("127.0.0.1:9", "[::1]:9");
+    for (at, v6_only, hears_four, hears_six) in [
+        ("0.0.0.0:0", false, true, false),
+        ("[::]:0", false, true, true),
+        ("[::]:0", true, false, true),
+        ("[::1]:0", false, false, true),
+        ("[::ffff:127.0.0.1]:0", false, true, false),
+    ] {
+        let at: std::net::SocketAddr = at.parse().unwrap();
+        for (sender, hears) in [(four, hears_four), (six, hears_six)] {
+            let family = if at.is_ipv4() { Family::V4 } else { Family::V6 };
+            let d = flexcast_udp::UdpSocket::new(family).unwrap();
+            d.set_v6_only(v6_only).unwrap();
+            d.bind(at).unwrap();
+            let expected = if hears {
+                Ok(())
+            } else {
+                Err(Errno::EAFNOSUPPORT)
+            };
+            assert_eq!(join(&d, sender), expected, "{at} {v6_only} {sender}");
+        }
+    }
+}
+
+#[test]
+fn where_loopback_is_down_the_kernel_path_is_taken_all_the_same() {
+    let name = "kernel_path::where_loopback_is_down_the_kernel_path_is_taken_all_the_same";
+    let Some(_world) = flexcast_testbed::World::enter(name) else {
+        return;
+    };
+    let down = std::process::Command::new("ip")
+        .args(["link", "set", "lo", "down"])
+        .status();
+    assert!(down.unwrap().success());
+    assert!(matches!(
+        flexcast_udp::selftest::kernel_path(Family::V4),
+        flexcast_udp::selftest::Probe::Unknown(_)
+    ));
+    for (family, at) in [(Family::V4, "0.0.0.0:0"), (Family::V6, "[::]:0")] {
+        let d = flexcast_udp::UdpSocket::new(family).unwrap();
+        d.bind(at.parse().unwrap()).unwrap();
+        let settings = flexcast_runtime::receive::ReceiveSettings {
+            fp: 7450,
+            path: Path::Auto,
+            requester: flexcast_runtime::RequesterSettings::default(),
+        };
+        let socket = ReceivingSocket::adopt(d.as_raw(), &settings, Untrailed::Pass).unwrap();
+        assert_eq!(socket.report().path, PathInUse::Kernel);
+        // Nobody can be asked yet; that is nobody's error.
+        let channel = "192.0.2.1#1".parse().unwrap();
+        let at = "192.0.2.1:7450".parse().unwrap();
+        let asking = flexcast_runtime::receive::Asking { at, strict: false };
+        socket.join(channel, asking).unwrap();
+        drop(d);
+        assert!(socket.closed());
+    }
 }

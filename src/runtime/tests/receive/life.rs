@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use flexcast_runtime::receive::{leave_all, Path};
 use flexcast_runtime::Untrailed;
 
-use crate::room::{asking, until, Room, WAYS};
+use crate::room::{alone, asking, until, Room, WAYS};
 
 #[test]
 fn a_closed_socket_has_left_and_its_port_is_free_at_once() {
@@ -96,6 +96,9 @@ fn under_stream_it_is_noticed_at_once() {
 
 #[test]
 fn at_exit_every_socket_says_that_it_leaves() {
+    if !alone("life::at_exit_every_socket_says_that_it_leaves") {
+        return;
+    }
     let room = Room::new(WAYS[0], Path::Kernel, Untrailed::Pass);
     let second = Room::new(WAYS[0], Path::User, Untrailed::Pass);
     let channels = [room.granted(1), second.granted(1)];

@@ -5,7 +5,9 @@
 //! on ports that the kernel chose. Is not the relay, nor the sending half.
 
 mod both_paths;
+mod cost;
 mod kernel_path;
 mod life;
 mod node;
+mod processes;
 mod room;

@@ -41,6 +41,25 @@ pub(crate) fn asking(node: &Node) -> Asking {
     }
 }
 
+/// Runs the test `name` in a process of its own (as nextest does with each): what it
+/// does concerns the whole process. True in that process.
+pub(crate) fn alone(name: &str) -> bool {
+    const ALONE: &str = "RECEIVE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "alone: {out}\n{err}");
+    assert!(out.contains("1 passed"), "no test is called {name}: {out}");
+    false
+}
+
 /// Waits for what must come to be.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
