@@ -406,6 +406,12 @@ impl Relay {
             .any(|(_, c)| c.audience.contains(from))
     }
 
+    /// Stream datagrams sent to the entry at this address; none without an entry.
+    #[must_use]
+    pub fn sent_to(&self, channel: &Channel, from: SocketAddr) -> Option<u64> {
+        self.channels.get(channel)?.audience.sent_to_address(from)
+    }
+
     /// An ICMP error quoted our stream to `to`: ask it for a sign of life.
     pub fn on_unreachable(&mut self, now: Time, to: SocketAddr) {
         let mut touched = Vec::new();

@@ -1,0 +1,179 @@
+//! From one parent to the next: a candidate that answers beside the parent, K, J, and
+//! the nodes that are given up.
+//!
+//! Promises: nobody is given up for a node that has nothing to give; the old node
+//! stops where the new one starts. Is not the nodes' side (`audience`).
+
+use super::*;
+
+impl Requester {
+    /// Another node answered while the parent lives.
+    pub(super) fn hear_another(
+        &mut self,
+        now: Time,
+        header: &Header,
+        status: &Status,
+        out: &mut Outbox,
+    ) {
+        let recent = header.answered.ahead_of(self.sequence) > -16;
+        let usable = matches!(status.verdict, Verdict::Granted | Verdict::Pending);
+        let known = self
+            .candidate
+            .as_ref()
+            .is_some_and(|c| c.node.node == header.node);
+        if !known {
+            let stray = !recent || self.candidate.as_ref().is_some_and(|c| c.turn.is_some());
+            if stray || !usable {
+                if status.verdict != Verdict::RefusedPassing
+                    && status.verdict != Verdict::RefusedFinal
+                {
+                    self.give_up(now, &Parent::new(now, header, status), None);
+                }
+                return;
+            }
+            if let Some(other) = self.candidate.take() {
+                self.give_up(now, &other.node, None);
+            }
+            self.candidate = Some(Candidate {
+                node: Parent::new(now, header, status),
+                answers: 0,
+                answered: header.answered.plus(u32::MAX),
+                turn: None,
+            });
+        }
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        if known {
+            if !header.sequence.newer_than(candidate.node.sequence) {
+                return;
+            }
+            candidate.node.hear(now, header, status);
+        }
+        if !usable {
+            self.candidate = None;
+            return;
+        }
+        if recent && header.answered.newer_than(candidate.answered) {
+            candidate.answered = header.answered;
+            candidate.answers = candidate.answers.saturating_add(1);
+        }
+        self.challenges = 0;
+        if self.awaiting.is_some_and(|a| header.answered.reaches(a)) {
+            self.awaiting = None;
+            self.attempt = 0;
+            self.rest(now, Verdict::Granted);
+            self.request_parent(out);
+        }
+        if status.verdict == Verdict::Granted {
+            self.hand_over(now, header, status, out);
+        }
+    }
+
+    /// The steps from standby to the new parent.
+    pub(super) fn hand_over(
+        &mut self,
+        now: Time,
+        header: &Header,
+        status: &Status,
+        out: &mut Outbox,
+    ) {
+        let (Some(candidate), Some(parent)) = (&mut self.candidate, &self.parent) else {
+            return;
+        };
+        let other_token = status.token.is_some() && status.token != self.token;
+        if !status.standby || other_token {
+            if let (Some(_), Some(Handover::StartsAt(at))) = (candidate.turn, status.handover) {
+                self.change_parent(now, Some(at), header, status, out);
+            } else if other_token || candidate.turn.is_none() {
+                self.change_parent(now, None, header, status, out);
+            }
+            return;
+        }
+        let draining = parent.verdict == Verdict::Draining;
+        if candidate.turn.is_some() {
+            return;
+        }
+        if candidate.answers < 2 && !draining {
+            self.request(now, Want::Stream, out);
+            self.wait_for_answer(now);
+            return;
+        }
+        let k = turning_point(now, parent, &candidate.node);
+        candidate.turn = Some((k, now + ms(50)));
+        self.request(now, Want::From(k), out);
+    }
+
+    /// The candidate is the parent from now on.
+    pub(super) fn change_parent(
+        &mut self,
+        now: Time,
+        until: Option<Sequence>,
+        header: &Header,
+        status: &Status,
+        out: &mut Outbox,
+    ) {
+        let Some(candidate) = self.candidate.take() else {
+            return;
+        };
+        if let Some(old) = self.parent.replace(candidate.node) {
+            self.give_up(now, &old, until);
+        }
+        self.awaiting = None;
+        self.settle(now, header, status);
+        self.rest(now, status.verdict);
+        if until.is_none() {
+            self.request(now, Want::Stream, out);
+            self.wait_for_answer(now);
+        }
+        self.speak_to_former(now, out);
+    }
+
+    /// There is no live parent: this node is it.
+    pub(super) fn adopt(
+        &mut self,
+        now: Time,
+        node: Parent,
+        header: &Header,
+        status: &Status,
+        out: &mut Outbox,
+    ) {
+        self.candidate = None;
+        if let Some(old) = self.parent.replace(node) {
+            self.give_up(now, &old, None);
+        }
+        self.lost_parent = false;
+        self.settle(now, header, status);
+        if status.standby {
+            self.request(now, Want::Stream, out);
+            self.wait_for_answer(now);
+        }
+    }
+
+    /// Says `until J` or leave to a node, direct.
+    pub(super) fn give_up(&mut self, now: Time, node: &Parent, until: Option<Sequence>) {
+        let told = |f: &Former| f.node == node.node && f.left.is_none();
+        if self.former.iter().any(told) {
+            return;
+        }
+        self.former.retain(|f| f.node != node.node);
+        if self.former.len() >= 8 {
+            self.former.remove(0);
+        }
+        let former = Former::new(now, node.node, node.own_address, until);
+        self.former.push(former);
+    }
+
+    pub(super) fn speak_to_former(&mut self, now: Time, out: &mut Outbox) {
+        self.former.retain(|f| !f.is_over(now));
+        for at in 0..self.former.len() {
+            if self.former[at].next > now {
+                continue;
+            }
+            let f = &self.former[at];
+            let (node, address, want) = (f.node, f.address_now(), f.want());
+            self.former[at].sent(now);
+            self.write(want, node, address, out);
+        }
+    }
+}
