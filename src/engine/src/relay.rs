@@ -406,10 +406,11 @@ impl Relay {
             .any(|(_, c)| c.audience.contains(from))
     }
 
-    /// Stream datagrams sent to the entry at this address; none without an entry.
+    /// Stream datagrams of a channel passed on to its audience, each counted once;
+    /// none for a channel that nobody asks for.
     #[must_use]
-    pub fn sent_to(&self, channel: &Channel, from: SocketAddr) -> Option<u64> {
-        self.channels.get(channel)?.audience.sent_to_address(from)
+    pub fn passed_on(&self, channel: &Channel) -> Option<u64> {
+        self.channels.get(channel).map(|c| c.audience.carried().0)
     }
 
     /// An ICMP error quoted our stream to `to`: ask it for a sign of life.
