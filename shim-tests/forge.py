@@ -65,18 +65,26 @@ def join(to, channel):
     honest = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     honest.settimeout(1)
     nonce, stamp = int.from_bytes(os.urandom(8), "big"), (bytes(8), bytes(16))
-    for sequence in range(1, 5):
-        honest.sendto(request(to[0], channel, nonce, sequence, 0, *stamp), to)
-        answer = honest.recv(65536)
+    sequence, verdict, until = 0, None, time.monotonic() + 4
+    while verdict != GRANTED and time.monotonic() < until:
+        if verdict is None:
+            sequence += 1
+            honest.sendto(request(to[0], channel, nonce, sequence, 0, *stamp), to)
+        try:
+            answer = honest.recv(65536)
+        except TimeoutError:
+            continue
         if answer[:3] == MAGIC and answer[4] == CHALLENGE:
-            stamp = answer[32:40], answer[48:64]
+            stamp, verdict = (answer[32:40], answer[48:64]), None
         elif answer[:3] == MAGIC and answer[4] == STATUS:
             verdict, token = answer[48], answer[64:72].hex()
-            print(f"granted {token}" if verdict == GRANTED else f"verdict {verdict}", flush=True)
-            time.sleep(1)
-            honest.sendto(request(to[0], channel, nonce, sequence + 1, LEAVE, *stamp), to)
-            return verdict == GRANTED
-    return False
+    if verdict != GRANTED:
+        print(f"verdict {verdict}")
+        return False
+    print(f"granted {token}", flush=True)
+    time.sleep(1)
+    honest.sendto(request(to[0], channel, nonce, sequence + 1, LEAVE, *stamp), to)
+    return True
 
 
 def address(text):
