@@ -5,11 +5,11 @@
 //! capture took from another node, whose stream passes here, reach that node. Is not
 //! path MTU discovery, which the kernel does with the same errors.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use flexcast_engine::{Relay, Time};
 use flexcast_udp::icmp::{IcmpKind, IcmpSocket};
-use flexcast_udp::Family;
+use flexcast_udp::{Errno, Family};
 
 use crate::onward::{is_ours, Onward};
 
@@ -54,6 +54,18 @@ impl Complaints {
             heard: Heard::default(),
             budget: BUDGET,
             budget_at: Time(0),
+        }
+    }
+
+    /// Has this host's kernel fragment what it sends from here to there.
+    pub(crate) fn teach_path_mtu(&self, source: SocketAddr, to: SocketAddr, mtu: u32) {
+        for socket in &self.sockets {
+            match socket.teach_path_mtu(source, to, mtu) {
+                Ok(()) => return,
+                // The other family's socket.
+                Err(Errno::EAFNOSUPPORT) => {}
+                Err(errno) => log::debug!("path MTU to {to}: {errno}"),
+            }
         }
     }
 

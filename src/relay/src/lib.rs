@@ -11,6 +11,7 @@ mod complaints;
 mod downstream;
 mod error;
 mod forward;
+mod narrow;
 mod onward;
 mod service;
 mod settings;

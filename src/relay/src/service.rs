@@ -19,6 +19,7 @@ use crate::complaints::Complaints;
 use crate::downstream::Downstream;
 use crate::error::ServiceError;
 use crate::forward::{Forwarder, Node};
+use crate::narrow::{Narrow, LEAST_MTU};
 use crate::onward::Onward;
 use crate::status::{Door, StatusReport};
 use crate::strangers::Strangers;
@@ -49,6 +50,7 @@ pub struct Service {
     complaints: Complaints,
     strangers: Strangers,
     onward: Onward,
+    narrow: Narrow,
     arrived: u64,
     last_turn: Time,
     hurried: bool,
@@ -123,6 +125,7 @@ impl Service {
             complaints,
             strangers: Strangers::default(),
             onward: Onward::new(now),
+            narrow: Narrow::default(),
             arrived: 0,
             last_turn: now,
             hurried: false,
@@ -267,6 +270,17 @@ impl Service {
         let after = (relay.counters().validated, unanswered(relay));
         if after.0 > before.0 {
             self.strangers.forget(from, sender);
+            let received = match &control.body {
+                Body::Request(r) if from.is_ipv6() && r.lost.is_some() => Some(r.received),
+                _ => None,
+            };
+            let sent = relay.passed_on(&control.header.channel);
+            let report = received.zip(sent);
+            if report.is_some_and(|(n, sent)| self.narrow.suspects(now, from, n, sent)) {
+                log::info!("{from} receives nothing: fragments of {LEAST_MTU} bytes for it");
+                let source = SocketAddr::new(sender, self.settings.fp);
+                self.complaints.teach_path_mtu(source, from, LEAST_MTU);
+            }
         } else if captured
             && after.1 > before.1
             && self.strangers.count(now, from, sender)

@@ -7,6 +7,7 @@ mod tree;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use flexcast_engine::RequesterSettings;
 use flexcast_wire::Kind;
 use tree::speaker::{Origin, Receiver, Stage};
 use tree::{enter, sh, status, RelayProcess, Tree, FP};
@@ -245,12 +246,8 @@ for _ in range(50): s.sendto(m,('10.0.0.1',0))"
     }
 }
 
-#[test]
-fn a_narrow_link_below_a_relay_is_crossed_over_ipv6() {
-    let test = "a_narrow_link_below_a_relay_is_crossed_over_ipv6";
-    let Some(world) = enter(test) else { return };
-    let tree = Tree::build(world);
-    // A router more, c, with a link of 1280 bytes behind a.
+/// A host more, c, behind a link of 1280 bytes that a forwards to.
+fn narrow_branch(tree: &Tree) -> flexcast_testbed::Host {
     let c = tree.world.host("c");
     let names = tree
         .world
@@ -262,15 +259,20 @@ fn a_narrow_link_below_a_relay_is_crossed_over_ipv6() {
         host.ip(&["route", "add", "fd00:9::/64", "via", via]);
     }
     tree::await_way(&c, "fd00::1");
-    let (_r1, _r2) = (
-        RelayProcess::start(&tree.r1, test),
-        RelayProcess::start(&tree.r2, test),
-    );
+    c
+}
+
+/// Receivers on c and b, the first refreshing every second, with 1400-byte datagrams.
+fn on_both_branches(tree: &Tree, c: &flexcast_testbed::Host) -> Stage {
     let size = 1_400;
     let origin = Origin::new(&tree.s, "fd00::1".parse().expect("an address"), size);
     let channel = origin.channel;
+    let settings = RequesterSettings {
+        refresh: SECOND,
+        ..RequesterSettings::default()
+    };
     let receivers = vec![
-        Receiver::new(&c, channel, size),
+        Receiver::asking(c, channel, size, settings),
         Receiver::new(&tree.b, channel, size),
     ];
     let mut stage = Stage { origin, receivers };
@@ -278,11 +280,11 @@ fn a_narrow_link_below_a_relay_is_crossed_over_ipv6() {
         stage.receivers.iter().all(|r| r.requester.is_granted())
     });
     stage.origin.pace(500);
-    stage.until("fed", 2 * SECOND, |stage| stage.all_are_fed());
-    stage.origin.pace(0);
-    stage.run(Duration::from_millis(100));
-    stage.begin_count();
-    stage.origin.pace(500);
+    stage
+}
+
+fn assert_all_comes_for_a_second(stage: &mut Stage) {
+    stage.count_anew(500);
     stage.run(SECOND);
     stage.origin.pace(0);
     stage.run(Duration::from_millis(100));
@@ -290,7 +292,51 @@ fn a_narrow_link_below_a_relay_is_crossed_over_ipv6() {
         assert_eq!(receiver.got.len(), stage.origin.sent.len());
         assert_eq!(receiver.wrong, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_narrow_link_below_a_relay_is_crossed_over_ipv6() {
+    let test = "a_narrow_link_below_a_relay_is_crossed_over_ipv6";
+    let Some(world) = enter(test) else { return };
+    let tree = Tree::build(world);
+    let c = narrow_branch(&tree);
+    let (_r1, _r2) = (
+        RelayProcess::start(&tree.r1, test),
+        RelayProcess::start(&tree.r2, test),
+    );
+    let mut stage = on_both_branches(&tree, &c);
+    stage.until("fed", SECOND / 2, |stage| stage.all_are_fed());
+    assert_all_comes_for_a_second(&mut stage);
     assert!(status(&tree.r2).icmp_too_big > 0);
+}
+
+#[test]
+fn a_narrow_link_that_nobody_tells_of_is_crossed_after_two_reports() {
+    let test = "a_narrow_link_that_nobody_tells_of_is_crossed_after_two_reports";
+    let Some(world) = enter(test) else { return };
+    let tree = Tree::build(world);
+    let c = narrow_branch(&tree);
+    sh(
+        &tree.a,
+        "nft 'add table ip6 mute; \
+         add chain ip6 mute o { type filter hook output priority 0; }; \
+         add rule ip6 mute o icmpv6 type packet-too-big drop'",
+    );
+    let (_r1, r2) = (
+        RelayProcess::start(&tree.r1, test),
+        RelayProcess::start(&tree.r2, test),
+    );
+    let mut stage = on_both_branches(&tree, &c);
+    stage.run(SECOND / 2);
+    assert!(stage.receivers[0].got.is_empty(), "the link is narrow");
+    stage.until("fed", 5 * SECOND, |stage| stage.all_are_fed());
+    assert!(r2.log().contains("receives nothing"), "{}", r2.log());
+    assert_eq!(
+        status(&tree.r2).icmp_too_big,
+        1,
+        "its own word to its kernel"
+    );
+    assert_all_comes_for_a_second(&mut stage);
 }
 
 #[test]

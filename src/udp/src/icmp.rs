@@ -19,6 +19,7 @@ use crate::{sockopt, Errno, Family, Fd};
 /// (RFC 1812, RFC 4443); some routers send more.
 const READ: usize = 2_048;
 const UDP: u8 = 17;
+const PACKET_TOO_BIG: u8 = 2;
 /// `SOL_RAW` and `ICMP_FILTER` (include/uapi/linux/icmp.h): a bit set is a type
 /// not wanted.
 const SOL_RAW: i32 = 255;
@@ -139,6 +140,34 @@ impl IcmpSocket {
         // SAFETY: the kernel reads the message and the address, both of which live
         // through the call, each with its true length.
         unsafe { call(libc::SYS_sendto, arguments) }.map(drop)
+    }
+
+    /// Tells this host's own kernel, as a router would, that a link between these two
+    /// takes `mtu` bytes at most: what this host sends there is fragmented, for some
+    /// minutes. `source` may be foreign, for a transparent socket. IPv6 alone.
+    ///
+    /// # Errors
+    /// As sendto(2); `EAFNOSUPPORT` for IPv4.
+    pub fn teach_path_mtu(
+        &self,
+        source: SocketAddr,
+        destination: SocketAddr,
+        mtu: u32,
+    ) -> Result<(), Errno> {
+        let (SocketAddr::V6(source), SocketAddr::V6(destination)) = (source, destination) else {
+            return Err(Errno::EAFNOSUPPORT);
+        };
+        let mut message = [0; 8 + 40 + 8];
+        message[0] = PACKET_TOO_BIG;
+        message[4..8].copy_from_slice(&mtu.to_be_bytes());
+        message[8] = 0x60;
+        (message[13], message[14], message[15]) = (8, UDP, 64);
+        message[16..32].copy_from_slice(&source.ip().octets());
+        message[32..48].copy_from_slice(&destination.ip().octets());
+        message[48..50].copy_from_slice(&source.port().to_be_bytes());
+        message[50..52].copy_from_slice(&destination.port().to_be_bytes());
+        message[53] = 8;
+        self.pass_on(&message, Family::V6.loopback())
     }
 }
 

@@ -282,6 +282,8 @@ impl Receiver {
             }
             self.batch = batch;
         }
+        let received = u64::try_from(self.got.len()).expect("few");
+        self.requester.report(received, Some(0));
         self.requester.poll(now(), &mut self.out);
         while let Some(event) = self.requester.next_event() {
             match event {
