@@ -11,7 +11,7 @@ use flexcast_udp::{Errno, UdpSocket};
 use flexcast_wire::{Body, Control};
 
 use super::identity::Bound;
-use super::receiver::Tools;
+use super::tools::Tools;
 
 /// Requesters on their way out.
 #[derive(Debug)]

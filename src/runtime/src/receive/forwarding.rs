@@ -39,8 +39,7 @@ pub(super) struct Origin {
     token: Option<StreamToken>,
     window: DuplicateWindow,
     next: Sequence,
-    /// Datagrams that loopback refused.
-    pub(super) refused: u64,
+    refused: u64,
 }
 
 impl Origin {
@@ -86,6 +85,11 @@ impl Origin {
     /// Received, and lost by sequence, under the present token.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.window.received(), self.window.lost())
+    }
+
+    /// Datagrams that loopback refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Takes a datagram of the stream; a second copy is dropped. `token` is that of

@@ -12,6 +12,7 @@
 //! joins into these calls (`preload`).
 
 mod adopt;
+mod asked;
 mod farewell;
 mod forwarding;
 mod identity;
@@ -22,6 +23,7 @@ mod reach;
 mod receiver;
 mod shared;
 mod sources;
+mod tools;
 mod worker;
 
 use std::net::{IpAddr, SocketAddr};
@@ -123,6 +125,8 @@ pub struct ChannelCounts {
     pub received: u64,
     /// Datagrams missing by sequence.
     pub lost: u64,
+    /// Datagrams that loopback refused on the way to the program's socket.
+    pub refused: u64,
 }
 
 /// A socket of the application's that gets streams. Clones are the same socket.
@@ -151,7 +155,8 @@ impl ReceivingSocket {
     ///
     /// # Errors
     /// `EBADF`, `ENOTSOCK`, `EPROTOTYPE`, `EAFNOSUPPORT` for what is no UDP socket,
-    /// `EINVAL` unbound, `EISCONN` connected; `EOPNOTSUPP` where the path through
+    /// `EINVAL` unbound, `EISCONN` connected, `EALREADY` where it is one already;
+    /// `EOPNOTSUPP` where the path through
     /// user space is wanted or needed and the socket is bound to an interface;
     /// with `Path::Kernel` whatever kept C from being bound.
     pub fn adopt(

@@ -10,24 +10,27 @@
 //! stream; it is rebuilt only when it would differ; a datagram on the control socket
 //! never panics us. Is not the protocol (`engine`).
 
+mod filter;
+mod hearing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flexcast_engine::{Outbox, Requester, RequesterEvent, Time};
-use flexcast_udp::filter::{self, FilterWords, Program, Source, Untrailed};
-use flexcast_udp::{canonical_socket, process, sockopt, Class, Errno, UdpSocket};
-use flexcast_udp::{ReceiveBatch, SendBatch};
-use flexcast_wire::{
-    Body, Channel, Control, Kind, NodeId, Nonce, StreamToken, Trailer, Verdict, MAGIC,
-};
+use flexcast_engine::{Requester, RequesterEvent, Time};
+use flexcast_udp::filter::{Program, Untrailed};
+use flexcast_udp::{canonical_socket, process, sockopt, Errno, UdpSocket};
+use flexcast_wire::{Channel, NodeId, Nonce, Verdict};
 
+pub(super) use filter::Filtered;
+
+use super::asked::Asked;
 use super::farewell::Farewell;
 use super::forwarding::Origin;
-use super::inheritance::{Inheritance, Inherited};
-use super::reach::{Reach, Reacher};
+use super::reach::Reach;
 use super::shared::Shared;
 use super::sources::Shown;
+use super::tools::Tools;
 use super::{
     Asking, ChannelCounts, ChannelReport, PathInUse, ReceiveReport, ReceiveSettings, MAX_CHANNELS,
 };
@@ -40,44 +43,6 @@ const SUSPICION: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(1);
 /// The queue that U asks for.
 const QUEUE: u32 = 4 << 20;
-/// Batches taken from one socket before the others get their turn.
-const TURN: usize = 8;
-
-const WORDS: FilterWords = FilterWords {
-    data_word: Kind::Data.word(),
-    control_word: Kind::Control.word(),
-    end_word: Kind::End.word(),
-    magic_mask: MAGIC,
-};
-
-/// What the receivers of one thread share: buffers, and the way to D.
-#[derive(Debug)]
-pub(super) struct Tools {
-    pub(super) reacher: Reacher,
-    pub(super) outbox: Outbox,
-    pub(super) letters: SendBatch,
-    /// For control sockets.
-    pub(super) control: ReceiveBatch,
-    /// For sockets that take the stream; made when first needed.
-    pub(super) stream: Option<ReceiveBatch>,
-}
-
-impl Tools {
-    /// Sends what is in the outbox. A request that does not get out is repeated by
-    /// its requester's timer.
-    pub(super) fn send_letters(&mut self, from: &UdpSocket) {
-        if self.outbox.is_empty() {
-            return;
-        }
-        for (letter, bytes) in self.outbox.iter() {
-            self.letters.push(letter.to, None, Class::Control, bytes);
-        }
-        self.letters
-            .flush(from, &mut |_, errno| log::debug!("a request: {errno}"));
-        self.letters.clear();
-        self.outbox.clear();
-    }
-}
 
 /// How a receiver is begun.
 #[derive(Clone, Debug)]
@@ -90,59 +55,6 @@ pub(super) struct Plan {
     pub(super) inherited: bool,
     pub(super) untrailed: Untrailed,
     pub(super) settings: ReceiveSettings,
-}
-
-/// What became of D's filter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Filtered {
-    /// It is as it should be.
-    Done,
-    /// D is not in the application's table.
-    NotHere,
-    /// A helper is needed to reach D.
-    Refused,
-    /// The kernel refuses the filter.
-    Failed(Errno),
-}
-
-#[derive(Debug)]
-struct Asked {
-    requester: Requester,
-    asking: Asking,
-    /// On the path through user space.
-    origin: Option<Origin>,
-}
-
-impl Asked {
-    fn is_wanted(&self) -> bool {
-        !self.requester.is_leaving()
-    }
-
-    /// The sender as the program sees it.
-    fn shown(&self) -> SocketAddr {
-        let port = match self.requester.app_port() {
-            0 => self.asking.at.port(),
-            port => port,
-        };
-        SocketAddr::new(self.requester.channel().sender, port)
-    }
-
-    /// Whether its stream is to be delivered where only `only` is.
-    fn is_from(&self, only: SocketAddr) -> bool {
-        let port_fits = only.port() == 0
-            || self.requester.app_port() == 0
-            || self.requester.app_port() == only.port();
-        only.ip() == self.requester.channel().sender && port_fits
-    }
-
-    /// The stream token that data must carry: `Err` where no data is to be taken yet,
-    /// none where any will do.
-    fn token(&self) -> Result<Option<StreamToken>, ()> {
-        match self.requester.token() {
-            None if self.asking.strict => Err(()),
-            token => Ok(token),
-        }
-    }
 }
 
 /// One receiving socket.
@@ -190,61 +102,6 @@ impl Receiver {
             last_watch: now,
             shared,
         })
-    }
-
-    /// The kernel path: filter on D, C beside it, selector. In this order: between
-    /// C's bind and the selector the kernel hands C a part of what is D's, so that
-    /// they stand side by side.
-    ///
-    /// # Errors
-    /// `EADDRINUSE`, `EACCES` for C; what the kernel refuses of the programs. D is
-    /// then as it was.
-    pub(super) fn stand_beside(&mut self, d: i32) -> Result<(), Errno> {
-        let before = sockopt::reuse_port(d)?;
-        let done = self.try_beside(d);
-        if done.is_err() {
-            let _ = sockopt::set_reuse_port(d, before);
-            if !self.plan.inherited {
-                // ENOENT where it was not attached.
-                let _ = sockopt::detach_filter(d);
-            }
-        }
-        done
-    }
-
-    fn try_beside(&mut self, d: i32) -> Result<(), Errno> {
-        let program = self.program(&self.passengers());
-        if let Filtered::Failed(errno) = self.attach(d, program) {
-            return Err(errno);
-        }
-        sockopt::set_reuse_port(d, true)?;
-        self.socket.set_reuse_port(true)?;
-        self.socket
-            .set_reuse_address(self.shared.bound.reuse_address)?;
-        let selector = filter::selector(self.plan.nonce.0, WORDS.control_word);
-        self.socket.bind(self.shared.bound.local)?;
-        if self.plan.inherited {
-            return Ok(());
-        }
-        sockopt::attach_reuseport_selector(d, &selector)
-    }
-
-    /// The path through user space: U, on a port of its own.
-    ///
-    /// # Errors
-    /// As bind(2).
-    pub(super) fn stand_apart(&mut self, now: Time, tools: &mut Tools) -> Result<(), Errno> {
-        let mut at = self.shared.bound.local;
-        at.set_port(0);
-        self.socket.set_receive_buffer(QUEUE)?;
-        self.socket.bind(at)?;
-        match self.refilter(now, tools) {
-            // The stream matters more than what else comes to D.
-            Filtered::Failed(_) => self.plan.filtered = false,
-            Filtered::Refused => return Err(Errno::EPERM),
-            Filtered::Done | Filtered::NotHere => {}
-        }
-        Ok(())
     }
 
     /// The control socket, to be watched.
@@ -360,99 +217,6 @@ impl Receiver {
         (!requesters.is_empty()).then(|| Farewell::new(self.socket, requesters))
     }
 
-    /// Takes what has come to the control socket.
-    pub(super) fn hear(&mut self, now: Time, tools: &mut Tools) {
-        for _ in 0..TURN {
-            let heard = match self.plan.path {
-                PathInUse::Kernel => self.hear_control(now, tools),
-                PathInUse::User => self.hear_stream(now, tools),
-            };
-            if heard == 0 {
-                break;
-            }
-        }
-        if self.note_events() {
-            self.settle(now, tools);
-        }
-        tools.send_letters(&self.socket);
-    }
-
-    fn hear_control(&mut self, now: Time, tools: &mut Tools) -> usize {
-        let heard = tools.control.receive(&self.socket).unwrap_or(0);
-        for received in tools.control.iter() {
-            match Control::parse(received.payload) {
-                Ok(control) => self.take_control(now, &control, &mut tools.outbox),
-                // Only control with our nonce is C's, as long as D is there.
-                Err(_) => self.next_watch = self.next_watch.min(self.last_watch + SUSPICION),
-            }
-        }
-        heard
-    }
-
-    fn hear_stream(&mut self, now: Time, tools: &mut Tools) -> usize {
-        let batch = tools
-            .stream
-            .get_or_insert_with(|| ReceiveBatch::new(32, 65_536));
-        let heard = batch.receive(&self.socket).unwrap_or(0);
-        for received in batch.iter() {
-            let Ok((body, trailer)) = Trailer::split(received.payload) else {
-                continue;
-            };
-            match trailer.kind {
-                Kind::Control => {
-                    if let Ok(control) = Control::parse_body(body, &trailer) {
-                        self.take_control(now, &control, &mut tools.outbox);
-                    }
-                }
-                Kind::Data => self.take_data(received.from, body, &trailer),
-                // Statuses tell it, with the token.
-                Kind::End => {}
-            }
-        }
-        for asked in &mut self.asked {
-            if let Some(origin) = &mut asked.origin {
-                origin.flush();
-            }
-        }
-        heard
-    }
-
-    fn take_control(&mut self, now: Time, control: &Control<'_>, out: &mut Outbox) {
-        let header = &control.header;
-        let ours = |a: &&mut Asked| a.requester.channel() == header.channel;
-        let Some(asked) = self.asked.iter_mut().find(ours) else {
-            return;
-        };
-        match &control.body {
-            Body::Challenge(challenge) => {
-                asked
-                    .requester
-                    .on_challenge(now, header, challenge.cookie, out);
-            }
-            Body::Status(status) => asked.requester.on_status(now, header, status, out),
-            _ => {}
-        }
-    }
-
-    /// Data on the path through user space: as D's filter would judge it.
-    fn take_data(&mut self, from: SocketAddr, body: &[u8], trailer: &Trailer) {
-        let local_token = self.plan.filtered.then_some(self.local_token);
-        let known = |a: &Asked| a.token() == Ok(Some(StreamToken(trailer.token)));
-        let fits = |a: &Asked| a.is_wanted() && a.asking.at == from;
-        let any = |a: &Asked| a.token() == Ok(None);
-        let at = self.asked.iter().position(|a| fits(a) && known(a));
-        let at = at.or_else(|| self.asked.iter().position(|a| fits(a) && any(a)));
-        let Some(asked) = at.map(|at| &mut self.asked[at]) else {
-            return;
-        };
-        if self.only_from.is_some_and(|only| !asked.is_from(only)) {
-            return;
-        }
-        if let Some(origin) = &mut asked.origin {
-            origin.take(body, trailer, local_token);
-        }
-    }
-
     /// When [`Receiver::poll`] or a look at D is next due.
     pub(super) fn next_time(&self) -> Time {
         let first = self.next_watch.min(self.retry_filter);
@@ -527,13 +291,16 @@ impl Receiver {
 
     fn show_sources(&self) {
         let mut shown: Vec<Shown> = Vec::with_capacity(self.asked.len());
-        for asked in &self.asked {
+        // Those just left too: their datagrams may still be queued at D.
+        let (wanted, left): (Vec<&Asked>, Vec<&Asked>) =
+            self.asked.iter().partition(|a| a.is_wanted());
+        for asked in wanted.into_iter().chain(left) {
             let line = Shown {
                 from: asked.origin.as_ref().map_or(asked.asking.at, |o| o.address),
                 as_from: asked.shown(),
             };
-            // A channel that is granted tells more than another of the same address
-            // that is not.
+            // A channel whose sender is known tells more than another of the same
+            // address where it is not.
             match shown.iter_mut().find(|s| s.from == line.from) {
                 Some(_) if asked.requester.app_port() == 0 || !asked.is_wanted() => {}
                 Some(other) => *other = line,
@@ -541,100 +308,6 @@ impl Receiver {
             }
         }
         self.shared.sources.replace(&shown);
-    }
-
-    /// Attaches the filter that D should have, where it has not.
-    pub(super) fn refilter(&mut self, now: Time, tools: &mut Tools) -> Filtered {
-        self.retry_filter = Time::NEVER;
-        if !self.plan.filtered {
-            return Filtered::Done;
-        }
-        let program = self.program(&self.passengers());
-        if self.attached.as_ref() == Some(&program) {
-            return Filtered::Done;
-        }
-        let outcome = match tools.reacher.reach(&self.shared) {
-            Reach::Found(d) => self.attach(d.as_raw(), program),
-            Reach::NotHere => {
-                self.next_watch = self.next_watch.min(self.last_watch + SUSPICION);
-                Filtered::NotHere
-            }
-            Reach::Refused => Filtered::Refused,
-        };
-        if outcome != Filtered::Done {
-            self.retry_filter = now + AGAIN;
-        }
-        outcome
-    }
-
-    fn attach(&mut self, raw: i32, program: Program) -> Filtered {
-        let attached = match sockopt::attach_filter(raw, &program) {
-            // net.core.optmem_max: the stream matters more than a successor.
-            Err(Errno::ENOMEM) => sockopt::attach_filter(raw, &self.program(&[])),
-            outcome => outcome,
-        };
-        match attached {
-            Ok(()) => {
-                self.attached = Some(program);
-                Filtered::Done
-            }
-            Err(errno) => {
-                log::warn!("a receiving socket's filter: {errno}");
-                Filtered::Failed(errno)
-            }
-        }
-    }
-
-    fn program(&self, passengers: &[u32]) -> Program {
-        let wanted = self.asked.iter().filter(|a| a.is_wanted());
-        let wanted = wanted.filter(|a| self.only_from.is_none_or(|only| a.is_from(only)));
-        let source = |asked: &Asked| match &asked.origin {
-            Some(origin) => Some(origin.source(self.local_token)),
-            None => asked.token().ok().map(|token| Source {
-                address: asked.asking.at.ip(),
-                port: asked.asking.at.port(),
-                token: token.map(|token| token.0),
-            }),
-        };
-        let sources: Vec<Source> = wanted.filter_map(source).collect();
-        let family = self.shared.bound.family;
-        filter::receiver(&sources, self.untrailed(), WORDS, family, passengers)
-    }
-
-    /// Both conditions at once: what was told, and what connect narrows it to.
-    fn untrailed(&self) -> Untrailed {
-        match (self.plan.untrailed, self.only_from) {
-            (Untrailed::Pass, Some(only)) => Untrailed::OnlyFrom(only),
-            (Untrailed::OnlyFrom(told), Some(only)) => {
-                let told = canonical_socket(told);
-                let ports_fit = told.port() == only.port() || only.port() == 0;
-                if told.ip() != only.ip() || !(ports_fit || told.port() == 0) {
-                    Untrailed::Drop
-                } else if told.port() == 0 {
-                    Untrailed::OnlyFrom(only)
-                } else {
-                    Untrailed::OnlyFrom(told)
-                }
-            }
-            (told, _) => told,
-        }
-    }
-
-    fn passengers(&self) -> Vec<u32> {
-        let wanted = self.asked.iter().filter(|a| a.is_wanted());
-        let channels = wanted.map(|a| Inherited {
-            channel: a.requester.channel(),
-            asking: a.asking.clone(),
-            token: a.requester.token(),
-            app_port: a.requester.app_port(),
-        });
-        Inheritance {
-            role: self.role,
-            fp: self.plan.settings.fp,
-            nonce: self.plan.nonce,
-            channels: channels.collect(),
-        }
-        .write()
     }
 
     /// For people.
@@ -646,7 +319,11 @@ impl Receiver {
         };
         let counts = |origin: &Origin| {
             let (received, lost) = origin.counts();
-            ChannelCounts { received, lost }
+            ChannelCounts {
+                received,
+                lost,
+                refused: origin.refused(),
+            }
         };
         ReceiveReport {
             path: self.plan.path,

@@ -9,27 +9,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flexcast_engine::{Outbox, Time};
+use flexcast_engine::Time;
 use flexcast_udp::filter::Untrailed;
 use flexcast_udp::process::{self, Epoll, Event, Interest};
 use flexcast_udp::selftest::{self, Probe};
-use flexcast_udp::{Errno, Family, ReceiveBatch, SendBatch};
+use flexcast_udp::{Errno, Family};
 use flexcast_wire::Channel;
 
 use super::farewell::Farewell;
 use super::passer::Passer;
 use super::reach::{Reach, Reacher};
-use super::receiver::{Filtered, Plan, Receiver, Tools};
+use super::receiver::{Filtered, Plan, Receiver};
 use super::shared::Shared;
+use super::tools::Tools;
 use super::{Asking, PathInUse, ReceiveReport};
 use crate::background::{now, Reply, Work};
 
 /// The thread runs at least once a second; a longer gap means that it stood still.
 const STANDSTILL: Duration = Duration::from_secs(2);
-/// Slots and bytes for control: a status with a path of 32 nodes is below 500.
-const CONTROL_SLOTS: usize = 32;
-const CONTROL_BYTES: usize = 2_048;
-
 /// What the application's threads ask for.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -76,13 +73,7 @@ impl Worker {
     pub(super) fn new(epoll: Rc<Epoll>) -> Result<Worker, Errno> {
         Ok(Worker {
             epoll,
-            tools: Tools {
-                reacher: Reacher::new()?,
-                outbox: Outbox::new(),
-                letters: SendBatch::new(),
-                control: ReceiveBatch::new(CONTROL_SLOTS, CONTROL_BYTES),
-                stream: None,
-            },
+            tools: Tools::new(Reacher::new()?),
             receivers: BTreeMap::new(),
             farewells: BTreeMap::new(),
             last_run: now(),
@@ -92,6 +83,11 @@ impl Worker {
     /// Makes a socket ours.
     fn begin(&mut self, now: Time, shared: Arc<Shared>, plan: Plan) -> Result<Begun, Errno> {
         let id = shared.id;
+        let cookie = shared.bound.identity.cookie;
+        let mut others = self.receivers.values();
+        if others.any(|other| other.shared.bound.identity.cookie == cookie) {
+            return Err(Errno::EALREADY);
+        }
         let kernel = plan.path == PathInUse::Kernel;
         let needs_d = kernel || plan.filtered;
         let d = match needs_d.then(|| self.tools.reacher.reach(&shared)) {
@@ -252,111 +248,4 @@ impl Work<Command> for Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::receive::identity::Bound;
-    use crate::receive::ReceiveSettings;
-    use flexcast_engine::RequesterSettings;
-    use flexcast_udp::process::Events;
-    use flexcast_udp::{recv_one, send_one, Class, UdpSocket};
-    use flexcast_wire::{
-        Body, ChannelId, Control, Header, NodeId, Nonce, Path, Reason, Status, StreamToken, Verdict,
-    };
-    use std::net::SocketAddr;
-
-    fn bound() -> UdpSocket {
-        let socket = UdpSocket::new(Family::V4).unwrap();
-        socket
-            .bind(SocketAddr::new(Family::V4.loopback(), 0))
-            .unwrap();
-        socket
-    }
-
-    /// The requests that have come: the last one's header and source, and how many.
-    fn requests(node: &UdpSocket) -> (Option<(Header, SocketAddr)>, usize) {
-        let (mut last, mut count) = (None, 0);
-        while let Ok(received) = recv_one(node, &mut [0; 2048]) {
-            let control = Control::parse(received.payload).unwrap();
-            last = Some((control.header, received.from));
-            count += 1;
-        }
-        (last, count)
-    }
-
-    /// A grant whose heartbeats may stay away for long.
-    fn grant(node: &UdpSocket, (header, to): (Header, SocketAddr)) {
-        let status = Status {
-            verdict: Verdict::Granted,
-            standby: false,
-            sign_of_life_wanted: false,
-            ask: false,
-            handover: None,
-            app_port: 5,
-            hold_ms: 60_000,
-            heartbeat_ms: 60_000,
-            token: Some(StreamToken(9)),
-            cookie: [0; 16],
-            datagrams: 0,
-            bytes: 0,
-            highest: None,
-            reason: Reason::None,
-            own_address: None,
-            path: Path::EMPTY,
-        };
-        let answered = header.sequence;
-        let control = Control {
-            header: Header {
-                node: NodeId(3),
-                answered,
-                ..header
-            },
-            body: Body::Status(status),
-        };
-        let mut bytes = Vec::new();
-        control.emit(&mut bytes);
-        send_one(node, to, None, Class::Control, &[&bytes]).unwrap();
-    }
-
-    #[test]
-    fn a_thread_that_stood_still_asks_anew_at_once() {
-        let (node, d) = (bound(), bound());
-        let at = node.local_addr().unwrap();
-        let epoll = Rc::new(Epoll::new().unwrap());
-        let mut worker = Worker::new(epoll.clone()).unwrap();
-        let raw = d.as_raw();
-        let shared = Arc::new(Shared::new(1, Bound::of(raw).unwrap(), raw));
-        let plan = Plan {
-            path: PathInUse::Kernel,
-            filtered: true,
-            nonce: Nonce(7),
-            inherited: false,
-            untrailed: Untrailed::Drop,
-            settings: ReceiveSettings {
-                fp: at.port(),
-                path: crate::receive::Path::Kernel,
-                requester: RequesterSettings::default(),
-            },
-        };
-        let start = now();
-        assert_eq!(worker.begin(start, shared, plan), Ok(Begun::Done));
-        let channel = Channel::new(at.ip(), ChannelId::new(1).unwrap());
-        let asking = Asking { at, strict: false };
-        worker.command(start, Command::Join(1, channel, asking, Reply::new()));
-        worker.due(start);
-        let (first, count) = requests(&node);
-        assert_eq!(count, 1);
-        grant(&node, first.unwrap());
-        let mut events = Events::new(4);
-        assert_eq!(epoll.wait(&mut events, Some(1_000_000)), Ok(1));
-        for event in events.iter() {
-            worker.ready(start, event);
-        }
-        // Granted: the next request is 8 to 12 s away; gaps below 2 s are nothing.
-        let almost = STANDSTILL.saturating_sub(Duration::from_micros(1));
-        worker.due(start + almost);
-        worker.due(start + almost * 2);
-        assert_eq!(requests(&node).1, 0);
-        worker.due(start + almost * 2 + STANDSTILL);
-        assert_eq!(requests(&node).1, 1);
-    }
-}
+mod tests;

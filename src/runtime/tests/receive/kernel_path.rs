@@ -257,3 +257,18 @@ fn where_loopback_is_down_the_kernel_path_is_taken_all_the_same() {
         assert!(socket.closed());
     }
 }
+
+#[test]
+fn a_socket_becomes_ours_once() {
+    for path in [Path::Kernel, Path::User] {
+        let room = Room::new(WAYS[0], path, Untrailed::Drop);
+        let channel = room.granted(1);
+        let twin = room.d.try_clone().unwrap();
+        for other in [Path::Auto, Path::User] {
+            let settings = settings(&room.node, other);
+            let again = ReceivingSocket::adopt(twin.as_raw_fd(), &settings, Untrailed::Pass);
+            assert_eq!(again.err(), Some(Errno::EALREADY));
+        }
+        room.passes(channel, b"as it was");
+    }
+}

@@ -1,0 +1,52 @@
+//! One channel that a receiving socket asks for.
+//!
+//! Promises: what of its stream is to be delivered, and as whose. Is not the asking
+//! (`engine`'s requester).
+
+use std::net::SocketAddr;
+
+use flexcast_engine::Requester;
+use flexcast_wire::StreamToken;
+
+use super::forwarding::Origin;
+use super::Asking;
+
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) requester: Requester,
+    pub(super) asking: Asking,
+    /// On the path through user space.
+    pub(super) origin: Option<Origin>,
+}
+
+impl Asked {
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.requester.is_leaving()
+    }
+
+    /// The sender as the program sees it.
+    pub(super) fn shown(&self) -> SocketAddr {
+        let port = match self.requester.app_port() {
+            0 => self.asking.at.port(),
+            port => port,
+        };
+        SocketAddr::new(self.requester.channel().sender, port)
+    }
+
+    /// Whether its stream is to be delivered where only `only` is.
+    pub(super) fn is_from(&self, only: SocketAddr) -> bool {
+        let port_fits = only.port() == 0
+            || self.requester.app_port() == 0
+            || self.requester.app_port() == only.port();
+        only.ip() == self.requester.channel().sender && port_fits
+    }
+
+    /// The stream token that data must carry: `Err` where no data is to be taken yet,
+    /// none where any will do.
+    pub(super) fn token(&self) -> Result<Option<StreamToken>, ()> {
+        match self.requester.token() {
+            None if self.asking.strict => Err(()),
+            token => Ok(token),
+        }
+    }
+}
