@@ -63,6 +63,7 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn execute(self) -> Result<(), Failure> {
         self.log.start(log::LevelFilter::Info);
+        raise_descriptor_limit();
         let settings = Settings {
             fp: self.port,
             mark: self.mark,
@@ -73,6 +74,19 @@ impl Relay {
         };
         Service::start(settings)?.run()?;
         Ok(())
+    }
+}
+
+/// A relay has a socket for each channel: as many as the hard limit permits.
+fn raise_descriptor_limit() {
+    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::debug!("the limit of descriptors stays as it is: {error}");
     }
 }
 

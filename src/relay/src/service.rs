@@ -35,6 +35,8 @@ const COMPLAINTS: u64 = 4;
 
 /// How long a stand-still counts as one.
 const STOOD_STILL: Duration = Duration::from_secs(2);
+/// Between two lines about loops.
+const LOOP_LINES: Duration = Duration::from_secs(60);
 /// Batches taken from one socket before others get their turn.
 const TURNS: usize = 8;
 
@@ -52,6 +54,8 @@ pub struct Service {
     onward: Onward,
     narrow: Narrow,
     arrived: u64,
+    loops: u64,
+    next_loop_line: Time,
     last_turn: Time,
     hurried: bool,
 }
@@ -127,6 +131,8 @@ impl Service {
             onward: Onward::new(now),
             narrow: Narrow::default(),
             arrived: 0,
+            loops: 0,
+            next_loop_line: now,
             last_turn: now,
             hurried: false,
             settings,
@@ -185,6 +191,14 @@ impl Service {
         }
         for (sender, errno) in std::mem::take(&mut self.node.unreachable) {
             self.watch.let_sender_through(now, sender, errno.name());
+        }
+        let loops = self.node.relay.counters().refused_loop;
+        if loops > self.loops && now >= self.next_loop_line {
+            log::warn!(
+                "requests go round in a circle or are too deep ({loops} so far): look at the \
+                 routes to the senders that `flexcast status` shows as refused"
+            );
+            (self.loops, self.next_loop_line) = (loops, now + LOOP_LINES);
         }
         let (arrived, socket) = (self.arrived, &self.node.downstream.socket);
         self.watch.keep(now, || Arrivals {
@@ -437,9 +451,9 @@ fn means_no_way(errno: Errno) -> bool {
 
 fn capture_settings(settings: &Settings) -> crate::capture::Settings {
     let offset = u32::try_from(MESSAGE_OFFSET).unwrap_or(4);
-    let messages = [MessageType::Request, MessageType::Trace].map(|kind| kind as u8);
-    let mut capture =
-        crate::capture::Settings::new(settings.fp, CONTROL_WORD, offset, messages.to_vec());
+    // What this relay answers; anything else would vanish here.
+    let messages = vec![MessageType::Request as u8];
+    let mut capture = crate::capture::Settings::new(settings.fp, CONTROL_WORD, offset, messages);
     capture.mark = settings.mark;
     capture.mask = settings.mask;
     capture.table_name.clone_from(&settings.table_name);

@@ -239,6 +239,29 @@ fn a_sender_that_our_requests_do_not_reach_is_let_through() {
     }
 }
 
+#[test]
+fn a_sender_that_a_firewall_on_the_way_prohibits_is_let_through() {
+    let test = "a_sender_that_a_firewall_on_the_way_prohibits_is_let_through";
+    let Some(world) = enter(test) else { return };
+    let tree = Tree::build(world);
+    let r2 = RelayProcess::start(&tree.r2, test);
+    sh(
+        &tree.r1,
+        "nft 'add table inet no; \
+         add chain inet no f { type filter hook forward priority 0; }; \
+         add rule inet no f ip saddr 10.0.1.2 udp dport 7450 \
+           reject with icmp type admin-prohibited; \
+         add rule inet no f ip6 saddr fd00:1::2 udp dport 7450 \
+           reject with icmpv6 type admin-prohibited'",
+    );
+    for sender in ["10.0.0.1", "fd00::1"] {
+        let stage = fed(&tree, sender, 200);
+        let line = format!("requests to {sender} pass for 60 s: ours fail (ICMP: prohibited)");
+        assert!(r2.log().contains(&line), "{}", r2.log());
+        assert_eq!(audience(&stage), 2);
+    }
+}
+
 /// Waits for words in a relay's log.
 fn await_words(stage: &mut Stage, relay: &RelayProcess, words: &str, limit: Duration) {
     stage.until(words, limit, |_| relay.log().contains(words));

@@ -57,7 +57,12 @@ pub(crate) struct Origin {
     /// Copies sent of every datagram, in order of sequence.
     pub(crate) sent: Vec<(u32, usize)>,
     pub(crate) refused: usize,
+    /// How late a datagram was sent at most, µs: the machine was busy.
+    pub(crate) longest_delay: u64,
 }
+
+/// How far behind its pace the sender hurries, µs.
+const CATCH_UP: u64 = 10_000;
 
 impl Origin {
     pub(crate) fn new(on: &Host, address: IpAddr, size: usize) -> Origin {
@@ -88,6 +93,7 @@ impl Origin {
             pace: None,
             sent: Vec::new(),
             refused: 0,
+            longest_delay: 0,
         }
     }
 
@@ -182,7 +188,10 @@ impl Origin {
         }
         self.out.clear();
         while let Some((gap, next)) = self.pace.filter(|(_, next)| *next <= now().0) {
-            self.pace = Some((gap, next + gap));
+            let at = now().0;
+            self.longest_delay = self.longest_delay.max(at - next);
+            // What a busy machine held up is not sent in one burst.
+            self.pace = Some((gap, (next + gap).max(at.saturating_sub(CATCH_UP))));
             self.send(Kind::Data);
         }
     }
@@ -390,6 +399,7 @@ impl Stage {
     /// Forgets what came until now.
     pub(crate) fn begin_count(&mut self) {
         self.origin.sent.clear();
+        self.origin.longest_delay = 0;
         for receiver in &mut self.receivers {
             receiver.got.clear();
             receiver.longest_gap = 0;
