@@ -1,6 +1,8 @@
 //! Several sender processes on one host: one owns FP, each has its own streams, and
 //! what becomes of one is nothing to the receivers of the others.
 
+#![allow(clippy::print_stderr)] // outages, for whoever reads them
+
 mod send_world;
 
 use std::time::{Duration, Instant};
@@ -124,14 +126,12 @@ fn a_killed_owner_is_succeeded_and_the_others_receivers_are_unhurt() {
     };
     let mut third = two.link.sender();
     two.owner.kill();
-    let mut owners = 0;
     wait_until("one succeeds", Duration::from_secs(1), || {
         let standings = [two.member.ask("standing"), third.ask("standing")];
-        owners = standings.iter().filter(|s| s.starts_with("Owner")).count();
+        let owners = standings.iter().filter(|s| s.starts_with("Owner")).count();
         let members = standings.iter().filter(|s| s.starts_with("Member")).count();
-        owners + members == 2
+        owners == 1 && members == 1
     });
-    assert_eq!(owners, 1);
     unhurt("the survivor's", &mut two.hears_b);
     let limit = Duration::from_millis(1500);
     let _late = gets_in("a new one", &two.link, B, limit);

@@ -1,5 +1,7 @@
 //! One sender process and its requesters: joining, the stream, its end.
 
+#![allow(clippy::print_stderr)] // times, for whoever reads them
+
 mod send_world;
 
 use std::time::{Duration, Instant};

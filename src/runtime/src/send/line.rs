@@ -1,41 +1,33 @@
-//! A channel's stream on its way out: the trailer, the batch, one send a requester.
+//! A channel of this process, as its threads see it: whoever may send does, the others
+//! wait their turn.
 //!
-//! ```text
-//! bodies ─► one buffer, a trailer behind each ─► steady: one fan-out a family
-//!                                             └► moving: what the window admits
-//! ```
 //! Promises: sequences leave in order (one lock a channel, held by whoever sends);
-//! the targets are those of the very moment in which the sequences were taken, so a
-//! handover is exact; a requester's error is its own. Nothing is queued. Is not who
+//! nothing is queued, but on the way to another process; a thread that must not block
+//! gives up after 10 ms, and what it had is counted. Is not the batch (`out`), nor who
 //! is in the audience (engine).
 
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use flexcast_engine::{Target, Time, Window};
-use flexcast_udp::fan_out::Position;
-use flexcast_udp::process::{self, PollFd};
-use flexcast_udp::{Errno, Family, FanOut};
-use flexcast_wire::{ChannelId, Kind, Sequence, MAX_BODY_V4, MAX_BODY_V6, TRAILER_LEN};
+use flexcast_engine::Time;
+use flexcast_udp::process;
+use flexcast_udp::{Errno, Family};
+use flexcast_wire::{ChannelId, MAX_BODY_V4, MAX_BODY_V6};
 
 use super::control::Command;
 use super::node::{Node, State};
+use super::out::{Out, BATCH};
 use super::voice::Mouth;
 use crate::background::{lock, now};
 
-/// Datagrams sent as one batch: what one super-packet holds at most.
-const BATCH: usize = 44;
 /// How long a non-blocking sender helps to empty a full send buffer.
 const HELP: Duration = Duration::from_millis(10);
 /// A blocked sender looks around this often.
 const SLICE_US: u64 = 100_000;
 /// Datagrams on their way to the process that has the channel.
 const BACKLOG: usize = 512;
-/// A buffer above this is given back after use.
-const KEPT: usize = 256 * 1024;
 
 /// What became of a send. Copies are datagrams times requesters.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -76,7 +68,7 @@ pub(super) enum Patience {
 
 impl Patience {
     /// Microseconds to wait now; none: give up.
-    fn slice(&mut self, node: &Node) -> Option<u64> {
+    pub(super) fn slice(&mut self, node: &Node) -> Option<u64> {
         if node.is_closing() {
             return None;
         }
@@ -95,7 +87,7 @@ impl Patience {
 /// One channel's way out.
 #[derive(Debug)]
 pub(super) struct Line {
-    id: ChannelId,
+    pub(super) id: ChannelId,
     /// Another process has the channel: datagrams are handed to it.
     pub(super) remote: AtomicBool,
     /// F could not be made: the background thread sends from a socket of its own.
@@ -111,24 +103,6 @@ pub(super) struct Line {
     unheard: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
-}
-
-/// Buffers of one batch, reused.
-#[derive(Debug, Default)]
-struct Out {
-    bytes: Vec<u8>,
-    ranges: Vec<Range<usize>>,
-    sequences: Vec<Sequence>,
-    sizes: Vec<usize>,
-    v4: Part,
-    v6: Part,
-    moving: Vec<(Target, Window)>,
-}
-
-#[derive(Debug, Default)]
-struct Part {
-    targets: Vec<flexcast_udp::Target>,
-    fan_out: FanOut,
 }
 
 impl Line {
@@ -208,9 +182,7 @@ impl Line {
                     self.unheard.fetch_add(count, Ordering::Relaxed);
                 }
             }
-            if out.bytes.capacity() > KEPT {
-                out.bytes = Vec::new();
-            }
+            out.shrink();
         }
         self.count(&sent, true);
         Ok(sent)
@@ -284,188 +256,6 @@ impl Line {
 
 fn length(parts: &[&[u8]]) -> usize {
     parts.iter().map(|part| part.len()).sum()
-}
-
-impl Out {
-    /// Copies the bodies, each with room for its trailer.
-    fn copy(&mut self, datagrams: &[&[&[u8]]]) {
-        self.bytes.clear();
-        self.ranges.clear();
-        for parts in datagrams {
-            let start = self.bytes.len();
-            for part in *parts {
-                self.bytes.extend_from_slice(part);
-            }
-            self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
-            self.ranges.push(start..self.bytes.len());
-        }
-    }
-
-    /// Takes sequences and, in the same moment, targets; whether anybody is there.
-    fn stamp(&mut self, line: &Line, node: &Node) -> Result<bool, Errno> {
-        let id = line.id;
-        let mut state = node.lock();
-        if !state.sender.is_open(id) {
-            return Err(Errno::EPIPE);
-        }
-        let now = now();
-        self.sequences.clear();
-        self.sizes.clear();
-        for range in &self.ranges {
-            let trailer = state.sender.stamp(now, id, Kind::Data);
-            let trailer = trailer.ok_or(Errno::EPIPE)?;
-            self.bytes[range.end - TRAILER_LEN..range.end].copy_from_slice(&trailer.bytes());
-            self.sequences.push(trailer.sequence);
-            self.sizes.push(range.len());
-        }
-        self.aim(line, &mut state, now);
-        let in_handover = state.sender.fan(id).is_some_and(|f| !f.moving().is_empty());
-        state
-            .sender
-            .carried_on(now, id, &self.sequences, &self.sizes);
-        // A reached turn shortens its timer, which the background thread has to see.
-        let early = in_handover && state.sender.next_time() < state.armed;
-        drop(state);
-        if early {
-            node.post(Command::Look);
-        }
-        Ok(!(self.v4.targets.is_empty() && self.v6.targets.is_empty() && self.moving.is_empty()))
-    }
-
-    /// Copies the targets, so that nobody waits for this send to end.
-    fn aim(&mut self, line: &Line, state: &mut State, now: Time) {
-        self.v4.targets.clear();
-        self.v6.targets.clear();
-        self.moving.clear();
-        let unlooped = line.unlooped.load(Ordering::Relaxed);
-        let local = unlooped.then(|| state.local_addresses(now));
-        let left_out = |to: IpAddr| {
-            local
-                .as_ref()
-                .is_some_and(|local| to.is_loopback() || local.contains(&to))
-        };
-        let Some(fan) = state.sender.fan(line.id) else {
-            return;
-        };
-        for target in fan.steady() {
-            if !left_out(target.to.ip()) {
-                self.part(target).push(directed(target));
-            }
-        }
-        let moving = fan.moving().iter();
-        self.moving
-            .extend(moving.filter(|(target, _)| !left_out(target.to.ip())));
-    }
-
-    fn part(&mut self, target: &Target) -> &mut Vec<flexcast_udp::Target> {
-        match Family::of(target.to.ip()) {
-            Family::V4 => &mut self.v4.targets,
-            Family::V6 => &mut self.v6.targets,
-        }
-    }
-
-    /// Sends the batch.
-    fn deliver(
-        &mut self,
-        line: &Line,
-        node: &Node,
-        mouth: &impl Mouth,
-        patience: &mut Patience,
-        sent: &mut Sent,
-    ) {
-        let mut views = [&[][..]; BATCH];
-        for (view, range) in views.iter_mut().zip(&self.ranges) {
-            *view = &self.bytes[range.clone()];
-        }
-        let views = &views[..self.ranges.len()];
-        for (family, part) in [(Family::V4, &mut self.v4), (Family::V6, &mut self.v6)] {
-            let Part { targets, fan_out } = part;
-            fan(
-                line, node, mouth, family, fan_out, views, targets, patience, sent,
-            );
-        }
-        for (target, window) in &self.moving {
-            let mut admitted = [&[][..]; BATCH];
-            let mut count = 0;
-            for (view, sequence) in views.iter().zip(&self.sequences) {
-                if window.admits(*sequence) {
-                    admitted[count] = view;
-                    count += 1;
-                }
-            }
-            let family = Family::of(target.to.ip());
-            let fan_out = match family {
-                Family::V4 => &mut self.v4.fan_out,
-                Family::V6 => &mut self.v6.fan_out,
-            };
-            let (admitted, to) = (&admitted[..count], [directed(target)]);
-            fan(
-                line, node, mouth, family, fan_out, admitted, &to, patience, sent,
-            );
-        }
-    }
-}
-
-fn directed(target: &Target) -> flexcast_udp::Target {
-    flexcast_udp::Target {
-        to: target.to,
-        source: Some(target.source),
-    }
-}
-
-/// One fan-out, waiting for room as long as patience lasts.
-#[allow(clippy::too_many_arguments)] // one send's facts, all needed
-fn fan(
-    line: &Line,
-    node: &Node,
-    mouth: &impl Mouth,
-    family: Family,
-    fan_out: &mut FanOut,
-    views: &[&[u8]],
-    targets: &[flexcast_udp::Target],
-    patience: &mut Patience,
-    sent: &mut Sent,
-) {
-    let mut left = views.len() * targets.len();
-    let mut at = Position::default();
-    let mut lost_before = false;
-    while left > 0 {
-        let mut lost = false;
-        let outcome = mouth.with(family, |socket| {
-            let flushed = fan_out.resume(socket, views, targets, at, &mut |_, errno| {
-                lost |= matches!(errno, Errno::EBADF | Errno::ENOTSOCK);
-            });
-            if flushed.blocked_at.is_none() {
-                return (flushed, true);
-            }
-            let slice = patience.slice(node);
-            let mut writable = [PollFd::new(socket.as_raw(), PollFd::OUT)];
-            let waited = slice.map(|us| process::poll(&mut writable, Some(us)));
-            (flushed, waited.is_some())
-        });
-        let Some((flushed, on)) = outcome else {
-            // Lost, and no new one can be made: from the next datagram on otherwise.
-            line.voiceless.store(true, Ordering::Relaxed);
-            sent.failed += left;
-            return;
-        };
-        if lost && !lost_before && flushed.sent == 0 {
-            // Closed under our feet after it was checked: once more with a new one.
-            lost_before = true;
-            continue;
-        }
-        sent.copies += flushed.sent;
-        sent.failed += flushed.failed;
-        left = flushed.dropped;
-        match flushed.blocked_at {
-            Some(position) if on => at = position,
-            Some(_) => {
-                sent.dropped += left;
-                return;
-            }
-            None => return,
-        }
-    }
 }
 
 /// The line of a channel: one an id, whichever of this host's addresses is S.

@@ -9,8 +9,9 @@ use flexcast_engine::{EntryRecord, Time};
 use flexcast_udp::process::Event;
 use flexcast_wire::{Channel, ChannelId};
 
-use super::control::{Controller, Stage};
+use super::control::Controller;
 use super::local::{Message, RECORDS};
+use super::ours::Stage;
 use super::peer::{Peer, Read};
 use super::place::{Place, BEAT, SILENCE};
 use super::registry::Who;

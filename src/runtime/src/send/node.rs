@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use flexcast_engine::{Entropy, NodeSettings, Sender, Time};
+use flexcast_engine::{Entropy, NodeSettings, Sender, Target, Time};
 use flexcast_udp::process;
-use flexcast_wire::ChannelId;
+use flexcast_wire::{ChannelId, Kind, Sequence, Trailer, TRAILER_LEN};
 
 use super::control::Command;
 use super::line::Line;
@@ -159,6 +159,33 @@ impl State {
             return here;
         }
         here + self.elsewhere.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Ends the stream of an open channel; the trailer of its last datagram.
+    pub(super) fn end(&mut self, now: Time, id: ChannelId) -> Option<Trailer> {
+        if !self.sender.is_open(id) {
+            return None;
+        }
+        let trailer = self.sender.stamp(now, id, Kind::End)?;
+        let bytes = [TRAILER_LEN];
+        self.sender.carried_on(now, id, &[trailer.sequence], &bytes);
+        self.sender.end(now, id);
+        Some(trailer)
+    }
+
+    /// Who gets the datagram with this sequence.
+    pub(super) fn hearers(
+        &self,
+        id: ChannelId,
+        sequence: Sequence,
+    ) -> impl Iterator<Item = Target> + '_ {
+        let fan = self.sender.fan(id).into_iter();
+        fan.flat_map(move |fan| {
+            let moving = fan.moving().iter();
+            let moving = moving.filter(move |(_, window)| window.admits(sequence));
+            let steady = fan.steady().iter().copied();
+            steady.chain(moving.map(|(target, _)| *target))
+        })
     }
 
     /// The addresses of this host, at most a second old.

@@ -1,0 +1,59 @@
+//! The end of the process, or of its program (exec): every stream ends at once.
+//!
+//! Promises: done by the calling thread alone, since the others may be on their way
+//! out; no lock is waited for longer than 20 ms; blocked senders give up. Receivers
+//! that miss the one End are told by the status, and by silence.
+//! Is not [`super::SendingChannel::end`], which says it three times.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flexcast_engine::{Outbox, Route};
+use flexcast_udp::batch::{Class, SendBatch};
+use flexcast_udp::Family;
+use flexcast_wire::ChannelId;
+
+use super::control::index;
+use super::node::Node;
+use super::voice::Mouth;
+use crate::background::now;
+
+/// How long another thread is waited for.
+const HURRY: Duration = Duration::from_millis(20);
+
+/// Ends every open channel.
+pub(super) fn finish(node: &Node) {
+    node.closing.store(true, Ordering::Relaxed);
+    let mut letters = [SendBatch::new(), SendBatch::new()];
+    let mut statuses = Outbox::new();
+    {
+        let Some(mut state) = node.lock_within(HURRY) else {
+            return;
+        };
+        let now = now();
+        let ids: Vec<ChannelId> = state.lines.keys().copied().collect();
+        for id in ids {
+            let Some(trailer) = state.end(now, id) else {
+                continue;
+            };
+            for target in state.hearers(id, trailer.sequence) {
+                let batch = &mut letters[index(target.to.ip())];
+                let source = Some(target.source);
+                batch.push(target.to, source, Class::Stream, &trailer.bytes());
+            }
+        }
+        state.sender.poll(now, &mut statuses);
+    }
+    for (letter, bytes) in statuses.iter() {
+        if let Route::Node(asked) = letter.route {
+            let batch = &mut letters[index(letter.to.ip())];
+            batch.push(letter.to, Some(asked), Class::Control, bytes);
+        }
+    }
+    for (family, batch) in [Family::V4, Family::V6].into_iter().zip(&mut letters) {
+        if !batch.is_empty() {
+            node.fan
+                .with(family, |socket| batch.flush(socket, &mut |_, _| {}));
+        }
+    }
+}
