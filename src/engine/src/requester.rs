@@ -80,6 +80,9 @@ pub struct Requester {
     parent: Option<Parent>,
     lost_parent: bool,
     candidate: Option<Candidate>,
+    /// A parent that fell silent and may feed us all the same: given up only when
+    /// the new one does.
+    silent: Option<Parent>,
     former: Vec<Former>,
     token: Option<StreamToken>,
     app_port: u16,
@@ -131,6 +134,7 @@ impl Requester {
             parent: None,
             lost_parent: false,
             candidate: None,
+            silent: None,
             former: Vec::new(),
             token: None,
             app_port: 0,
@@ -285,8 +289,9 @@ impl Requester {
             });
             self.next_request = Time::NEVER;
             self.silence_at = Time::NEVER;
-            if let Some(candidate) = self.candidate.take() {
-                self.give_up(now, &candidate.node, None);
+            let candidate = self.candidate.take().map(|c| c.node);
+            for other in [candidate, self.silent.take()].into_iter().flatten() {
+                self.give_up(now, &other, None);
             }
         }
     }

@@ -39,6 +39,7 @@ impl Audience {
             // The old parent is gone: nothing to wait for.
             (Want::Stream, Phase::Starting { .. }) if !request.parent.is_some() => {
                 entry.phase = Phase::Stream;
+                entry.started_at = None;
             }
             (Want::From(k), Phase::Standby | Phase::Stopping { .. })
                 if request.parent != voice.node =>

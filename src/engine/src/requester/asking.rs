@@ -79,7 +79,9 @@ impl Requester {
 
     /// A request to whoever stands on the way.
     pub(super) fn request(&mut self, now: Time, want: Want, out: &mut Outbox) {
-        let parent = self.parent().map_or(NodeId::NONE, |p| p.node);
+        // While a silent one is kept no parent is known to feed us.
+        let live = self.parent().filter(|_| self.silent.is_none());
+        let parent = live.map_or(NodeId::NONE, |p| p.node);
         self.last_sent = now;
         self.told_below = self.below;
         self.write(want, parent, None, out);

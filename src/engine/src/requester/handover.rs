@@ -129,7 +129,8 @@ impl Requester {
         self.speak_to_former(now, out);
     }
 
-    /// There is no live parent: this node is it.
+    /// There is no live parent: this node is it. The old one may be silent and yet
+    /// feed us (its statuses were lost): it is left once the new one feeds us.
     pub(super) fn adopt(
         &mut self,
         now: Time,
@@ -139,12 +140,29 @@ impl Requester {
         out: &mut Outbox,
     ) {
         self.candidate = None;
+        self.silent.take_if(|silent| silent.node == header.node);
         if let Some(old) = self.parent.replace(node) {
-            self.give_up(now, &old, None);
+            if let Some(older) = self.silent.replace(old) {
+                self.give_up(now, &older, None);
+            }
         }
         self.lost_parent = false;
         self.settle(now, header, status);
-        if status.standby {
+        self.settle_silent(now, status, out);
+    }
+
+    /// Gives the silent one up once the parent feeds us, and else asks the parent to,
+    /// at once.
+    pub(super) fn settle_silent(&mut self, now: Time, status: &Status, out: &mut Outbox) {
+        if feeds(status) {
+            if let Some(silent) = self.silent.take() {
+                self.give_up(now, &silent, None);
+            }
+            return;
+        }
+        let granted = status.verdict == Verdict::Granted && self.silent.is_some();
+        // Not at each answer, or the two would play ball.
+        if status.standby || granted && now >= self.last_sent + ms(100) {
             self.request(now, Want::Stream, out);
             self.wait_for_answer(now);
         }
@@ -176,4 +194,13 @@ impl Requester {
             self.write(want, node, address, out);
         }
     }
+}
+
+/// Whether the stream flows from the node that says this, or would, were there data.
+fn feeds(status: &Status) -> bool {
+    let waits = match status.handover {
+        Some(Handover::StartsAt(at)) => !status.highest.is_some_and(|h| h.reaches(at)),
+        _ => false,
+    };
+    status.verdict == Verdict::Granted && !status.standby && !waits
 }

@@ -69,10 +69,15 @@ impl Requester {
         if status.verdict == Verdict::Left {
             return;
         }
+        let is_silent_one = self.silent.as_ref().is_some_and(|s| s.node == header.node);
+        let is_live = |parent: &&Parent| !self.lost_parent && !parent.is_silent(now);
+        match self.parent.as_ref().filter(is_live) {
+            // It is about to be given up.
+            Some(parent) if is_silent_one && parent.verdict == Verdict::Granted => return,
+            Some(_) if !is_silent_one => return self.hear_another(now, header, status, out),
+            _ => {}
+        }
         match &self.parent {
-            Some(parent) if !self.lost_parent && !parent.is_silent(now) => {
-                self.hear_another(now, header, status, out);
-            }
             Some(_) if self.is_granted() && status.verdict == Verdict::Pending => {
                 // The silent parent may feed us still: nobody is given up for a
                 // node that has nothing to give yet.
@@ -129,9 +134,8 @@ impl Requester {
             }
         }
         self.settle(now, header, status);
-        if status.standby {
-            self.request(now, Want::Stream, out);
-            self.wait_for_answer(now);
+        if matches!(status.verdict, Verdict::Granted | Verdict::Pending) {
+            self.settle_silent(now, status, out);
         }
         if status.sign_of_life_wanted {
             self.request(now, Want::Stream, out);
