@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   loaded ──► real functions found, variables kept, nothing started
-//!   fork   ──► child: state is new, its inherited sockets are candidates
+//!   fork   ──► child: state is new, inherited sockets are taken over at first use
 //!   exit   ──► streams end, receivers leave, at most 50 ms
 //! ```
 //! Promises: no lock is taken around a fork, so a child never waits for one that a
@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flexcast_runtime::kernel::pid;
 
-use crate::{environment, guard, join, marks, push, real, table, world};
+use crate::{environment, guard, join, push, real, table, world};
 
 #[used]
 #[link_section = ".init_array"]
@@ -42,7 +42,6 @@ extern "C" fn construct() {
 unsafe extern "C" fn forked() {
     guard::guarded((), || {
         PROCESS.store(pid(), Ordering::Relaxed);
-        marks::demote_all();
         table::forget();
         push::forget();
         join::forget();

@@ -65,10 +65,3 @@ pub(crate) fn marked(first: c_int, last: c_int) -> impl Iterator<Item = c_int> {
     let last = last.min(HIGHEST.load(Ordering::Relaxed));
     (first.max(0)..=last).filter(|&fd| !is_foreign(fd))
 }
-
-/// In a forked child: what was ours is the parent's, and a candidate here.
-pub(crate) fn demote_all() {
-    for fd in marked(0, c_int::MAX) {
-        set(fd, Mark::Candidate);
-    }
-}

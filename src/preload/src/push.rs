@@ -63,6 +63,8 @@ enum Target {
     Nobody,
     /// A named group, in a kernel without multicast.
     Nowhere,
+    /// Where the parent process had connected it.
+    Inherited,
     Channel(Arc<Pushed>),
 }
 
@@ -98,6 +100,15 @@ fn own_channel(to: SocketAddr, sender: Option<std::net::IpAddr>, id: ChannelId) 
 }
 
 impl Pushing {
+    /// What a forked child goes on with: channels are its own to open.
+    pub(crate) fn inherited(&self) -> Pushing {
+        Pushing {
+            connected: self.connected.as_ref().map(|_| Target::Inherited),
+            shut: self.shut,
+            ..Pushing::default()
+        }
+    }
+
     /// What `to` means, as long as this host's addresses stay the same.
     fn target(&mut self, world: &World, socket: &Socket, fd: c_int, to: SocketAddr) -> Target {
         let generation = world::locals_generation();
@@ -197,6 +208,11 @@ pub(crate) fn send_run(
         Some(to) if fits(socket.family(), to) => pushing.target(world, &socket, fd, to),
         Some(_) => Target::Kernel,
         None => match (&pushing.connected, socket.peer()) {
+            (Some(Target::Inherited), Some(peer)) => {
+                let target = pushing.target(world, &socket, fd, peer);
+                pushing.connected = Some(target.clone());
+                target
+            }
             (Some(target), _) => target.clone(),
             (None, Some(peer)) => return Verdict::KernelTo(Name::new(peer, socket.family())),
             (None, None) => Target::Kernel,
@@ -208,7 +224,7 @@ pub(crate) fn send_run(
     match target {
         Target::Kernel => Verdict::Kernel,
         Target::KernelQuietly => Verdict::KernelQuietly,
-        Target::Nowhere => Verdict::Done(first.answer()),
+        Target::Nowhere | Target::Inherited => Verdict::Done(first.answer()),
         Target::Nobody => {
             pushing.prepare(&socket, fd);
             if let Some(to) = first.to.or(socket.peer()) {

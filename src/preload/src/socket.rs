@@ -20,6 +20,8 @@ use crate::push::Pushing;
 #[derive(Debug)]
 pub(crate) struct Socket {
     cookie: AtomicU64,
+    /// Of the kernel socket that is just being put in its place.
+    coming: AtomicU64,
     family: Family,
     /// Numbers of this process that name it; only the table changes it.
     numbers: AtomicUsize,
@@ -45,6 +47,7 @@ impl Socket {
             && sockopt::protocol(fd) == Ok(libc::IPPROTO_UDP);
         udp.then_some(Socket {
             cookie: AtomicU64::new(sockopt::cookie(fd).ok()?),
+            coming: AtomicU64::new(0),
             family,
             numbers: AtomicUsize::new(0),
             names: Mutex::default(),
@@ -53,14 +56,37 @@ impl Socket {
         })
     }
 
+    /// The same socket in a forked child, which shares nothing with the parent's
+    /// threads; none where one of those held a part of it at the fork.
+    pub(crate) fn inherited(&self) -> Option<Socket> {
+        let names = *self.names.try_lock().ok()?;
+        let pushing = self.pushing.try_lock().ok()?.inherited();
+        Some(Socket {
+            cookie: AtomicU64::new(self.cookie()),
+            coming: AtomicU64::new(0),
+            family: self.family,
+            numbers: AtomicUsize::new(0),
+            names: Mutex::new(names),
+            pushing: Mutex::new(pushing),
+            joining: Mutex::default(),
+        })
+    }
+
     /// Whether `fd` is this very socket.
     pub(crate) fn is(&self, fd: c_int) -> bool {
-        sockopt::cookie(fd) == Ok(self.cookie())
+        sockopt::cookie(fd).is_ok_and(|cookie| {
+            cookie == self.cookie() || cookie == self.coming.load(Ordering::Relaxed)
+        })
     }
 
     /// `SO_COOKIE`.
     pub(crate) fn cookie(&self) -> u64 {
         self.cookie.load(Ordering::Relaxed)
+    }
+
+    /// Another kernel socket is about to take its place: either is this one.
+    pub(crate) fn to_be_replaced_by(&self, cookie: u64) {
+        self.coming.store(cookie, Ordering::Relaxed);
     }
 
     /// Another kernel socket has taken its place under the same numbers.

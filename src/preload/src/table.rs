@@ -6,6 +6,7 @@
 //! kernel's table: numbers that never met us are not in here.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 
 use libc::c_int;
@@ -23,6 +24,8 @@ struct Table {
 }
 
 static TABLE: PerProcess<Table> = PerProcess::new();
+/// The parent's table, as it was when this process was forked off.
+static PARENTS: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A socket about to lose a number; to be given to [`closed`] or [`still_open`].
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,8 @@ pub(crate) fn find(fd: c_int) -> Option<Arc<Socket>> {
     if marks::get(fd) != Mark::Ours {
         return None;
     }
-    let socket = lock(&TABLE.get().numbers).get(&fd).cloned()?;
+    let known = lock(&TABLE.get().numbers).get(&fd).cloned();
+    let socket = known.or_else(|| inherit(fd))?;
     if socket.is(fd) {
         return Some(socket);
     }
@@ -70,25 +74,54 @@ pub(crate) fn find(fd: c_int) -> Option<Arc<Socket>> {
     None
 }
 
+/// Takes over what the parent process knew about `fd`. Where a thread of the parent's
+/// was at it when the fork came, it is a candidate.
+fn inherit(fd: c_int) -> Option<Arc<Socket>> {
+    // SAFETY: null, or the parent's table, which is leaked.
+    let parents = unsafe { PARENTS.load(Ordering::Acquire).as_ref() }?;
+    let theirs = parents.numbers.try_lock().ok();
+    let socket = theirs.and_then(|numbers| numbers.get(&fd)?.inherited());
+    marks::set(fd, Mark::Candidate);
+    let socket = socket.filter(|socket| socket.is(fd))?;
+    let mut numbers = lock(&TABLE.get().numbers);
+    let known = numbers.values().find(|s| s.cookie() == socket.cookie());
+    let socket = known.cloned().unwrap_or_else(|| Arc::new(socket));
+    enter(&mut numbers, fd, &socket);
+    Some(socket)
+}
+
 /// Makes a candidate ours. None where it is none, or has become something else.
 pub(crate) fn adopt(fd: c_int) -> Option<Arc<Socket>> {
     match marks::get(fd) {
         Mark::Foreign => None,
-        Mark::Ours => find(fd),
-        Mark::Candidate if !same_process() => None,
-        Mark::Candidate => {
-            let Some(fresh) = Socket::of(fd) else {
-                marks::set(fd, Mark::Foreign);
-                return None;
-            };
-            let mut numbers = lock(&TABLE.get().numbers);
-            // A duplicate of it may be ours already, or another thread was faster.
-            let known = numbers.values().find(|s| s.cookie() == fresh.cookie());
-            let socket = known.cloned().unwrap_or_else(|| Arc::new(fresh));
-            enter(&mut numbers, fd, &socket);
-            Some(socket)
-        }
+        Mark::Ours => find(fd).or_else(|| adopt_candidate(fd)),
+        Mark::Candidate => adopt_candidate(fd),
     }
+}
+
+fn adopt_candidate(fd: c_int) -> Option<Arc<Socket>> {
+    if marks::get(fd) != Mark::Candidate || !same_process() {
+        return None;
+    }
+    let Some(fresh) = Socket::of(fd) else {
+        marks::set(fd, Mark::Foreign);
+        return None;
+    };
+    let mut numbers = lock(&TABLE.get().numbers);
+    // A duplicate of it may be ours already, or another thread was faster.
+    let known = numbers.values().find(|s| s.cookie() == fresh.cookie());
+    let socket = known.cloned().unwrap_or_else(|| Arc::new(fresh));
+    enter(&mut numbers, fd, &socket);
+    Some(socket)
+}
+
+/// The numbers that name it.
+pub(crate) fn numbers_of(socket: &Socket) -> Vec<c_int> {
+    let numbers = lock(&TABLE.get().numbers);
+    let theirs = numbers
+        .iter()
+        .filter(|(_, s)| std::ptr::eq(&raw const ***s, socket));
+    theirs.map(|(number, _)| *number).collect()
 }
 
 fn enter(numbers: &mut BTreeMap<c_int, Arc<Socket>>, fd: c_int, socket: &Arc<Socket>) {
@@ -171,5 +204,8 @@ pub(crate) fn still_open(fd: c_int, closing: Closing) {
 
 /// In a forked child.
 pub(crate) fn forget() {
+    if let Some(parents) = TABLE.made() {
+        PARENTS.store(std::ptr::from_ref(parents).cast_mut(), Ordering::Release);
+    }
     TABLE.forget();
 }

@@ -93,8 +93,11 @@ fn number(fd: c_uint) -> c_int {
 
 redhook::hook! {
     unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int => close_a_range {
-        // Only marking close-on-exec closes nothing now.
-        let closes = flags.cast_unsigned() & libc::CLOSE_RANGE_CLOEXEC == 0;
+        // Only marking close-on-exec closes nothing now, and in a table of its own this
+        // thread closes nothing of the others'.
+        let closes = flags.cast_unsigned()
+            & (libc::CLOSE_RANGE_CLOEXEC | libc::CLOSE_RANGE_UNSHARE)
+            == 0;
         if closes && first <= last && crate::life::same_process() {
             guarded((), || close_ours(number(first), number(last)));
         }

@@ -64,8 +64,8 @@ pub(crate) struct Pushed {
     open: Mutex<Option<SendingChannel>>,
     looped: AtomicBool,
     waited: AtomicBool,
-    /// When the one wait ends.
-    until: Mutex<Option<Instant>>,
+    /// When it was first used: the one wait counts from here.
+    since: Instant,
 }
 
 /// The channel, opened where it can be; `app_port` is the sending socket's.
@@ -80,7 +80,7 @@ pub(super) fn pushed(channel: Channel, app_port: u16, empty: EmptyPolicy) -> Arc
                 open: Mutex::new(None),
                 looped: AtomicBool::new(true),
                 waited: AtomicBool::new(!matches!(empty, EmptyPolicy::Wait { .. })),
-                until: Mutex::new(None),
+                since: Instant::now(),
             })
         })
         .clone();
@@ -107,7 +107,9 @@ pub(crate) fn finish() {
     let Some(channels) = CHANNELS.made() else {
         return;
     };
-    let running = lock(&channels.sender).running.take();
+    // Another thread may be starting it: an exit does not wait for that.
+    let sender = channels.sender.try_lock().ok();
+    let running = sender.and_then(|sender| sender.running.clone());
     if let Some(sending) = running {
         sending.finish();
     }
@@ -208,8 +210,7 @@ impl Pushed {
         if self.waited.load(Ordering::Acquire) {
             return true;
         }
-        let until = *lock(&self.until).get_or_insert_with(|| Instant::now() + limit);
-        let left = until.saturating_duration_since(Instant::now());
+        let left = limit.saturating_sub(self.since.elapsed());
         let slice = left.min(SLICE);
         let there = match (self.open(), sending()) {
             (Some(_), Some(s)) => s.wait_for(self.channel.id, u64::from(receivers), slice),

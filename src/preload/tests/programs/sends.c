@@ -109,14 +109,18 @@ static void all(void) {
     MUST(setsockopt(copy, SOL_UDP, UDP_SEGMENT, &(int){0}, sizeof(int)), 0);
 
     pid_t child = fork();
-    if (!child)
+    if (!child) {
+        /* It inherits a connected socket, and sends to the same channel. */
+        MUST(send(copy, "17 by a child", 13, 0), 13);
+        usleep(50000);
         _exit(close(fd) || close(copy));
+    }
     int status;
     MUST(waitpid(child, &status, 0), child);
     MUST(status, 0);
-    MUST(send(copy, "17 after a fork", 15, 0), 15);
+    MUST(send(copy, "18 after a fork", 15, 0), 15);
     MUST(fcntl(copy, F_SETFL, O_NONBLOCK), 0);
-    MUST(send(copy, "18 never waiting", 16, 0), 16);
+    MUST(send(copy, "19 never waiting", 16, 0), 16);
     MUST(send(copy, "last", 4, 0), 4);
 }
 
