@@ -201,6 +201,26 @@ fn a_node_whose_address_is_hidden_is_left_by_way_of_the_next() {
 }
 
 #[test]
+fn a_parent_whose_statuses_alone_are_lost_is_not_left_too_early() {
+    // Seeds in which three statuses in a row are lost while another node is about to
+    // take over: left at once, the old parent took 9 to 200 datagrams with it.
+    let seeds = [7_018, 7_033, 7_038].map(|seed| (seed, PACES[2]));
+    for (seed, pace) in seeds.into_iter().chain([(7_038, PACES[5])]) {
+        let (mut net, [a, b], leaves) = line(seed, pace);
+        net.control_loss = 20;
+        for at in [a, b] {
+            let wait = net.seed.next() % S;
+            net.run(wait);
+            let relay = net.new_relay();
+            net.replace(at, relay);
+            net.run(25 * S);
+        }
+        let (lost, _) = lost_and_twice(&net, &leaves);
+        assert_eq!(lost, 0, "seed {seed}, pace {pace:?}");
+    }
+}
+
+#[test]
 fn twenty_percent_loss_of_control_loses_no_data_when_a_relay_drains() {
     for (n, pace) in PACES.into_iter().enumerate() {
         let (mut net, [a, b], leaves) = line(70 + n as u64, pace);
