@@ -190,6 +190,54 @@ fn what_a_relay_catches_for_another_node_reaches_that_node() {
 }
 
 #[test]
+fn a_relay_starts_on_a_router_that_translates_addresses() {
+    let test = "a_relay_starts_on_a_router_that_translates_addresses";
+    let Some(world) = enter(test) else { return };
+    let tree = Tree::build(world);
+    sh(
+        &tree.r2,
+        "nft 'add table inet nat; \
+         add chain inet nat p { type nat hook postrouting priority srcnat; }; \
+         add rule inet nat p ip daddr 10.0.0.0/23 ip saddr 10.0.2.0/23 masquerade; \
+         add rule inet nat p ip6 daddr fd00:0::/64 ip6 saddr != fd00:1::/64 masquerade'",
+    );
+    for sender in ["10.0.0.1", "fd00::1"] {
+        let mut stage = fed(&tree, sender, 500);
+        let name = stage.origin.channel.to_string();
+        let at_sender = stage.origin.sender.summaries(tree::speaker::now());
+        let router: [IpAddr; 2] = ["10.0.1.2", "fd00:1::2"].map(|a| a.parse().expect("one"));
+        let translated = |r: &flexcast_engine::RequesterSummary| router.contains(&r.address.ip());
+        assert!(
+            at_sender[0].requesters.iter().all(translated),
+            "{at_sender:?}"
+        );
+
+        let mut r2 = RelayProcess::start(&tree.r2, test);
+        stage.until("both are at the relay", 5 * SECOND, |stage| {
+            let report = status(&tree.r2);
+            let channel = report.channels.iter().find(|c| c.channel == name);
+            channel.is_some_and(|c| {
+                let own = |r: &flexcast_relay::RequesterLine| {
+                    r.address.starts_with("10.0.2.2:")
+                        || r.address.starts_with("10.0.3.2:")
+                        || r.address.starts_with("[fd00:2::2]:")
+                        || r.address.starts_with("[fd00:3::2]:")
+                };
+                c.requesters.len() == 2 && c.requesters.iter().all(own)
+            }) && audience(stage) == 1
+        });
+        stage.run(SECOND);
+        r2.signal("TERM");
+        stage.until("drained", 10 * SECOND, |_| r2.log().contains("drained"));
+        assert!(r2.process.await_end(SECOND).success());
+        stage.until("through the translation again", 5 * SECOND, |stage| {
+            audience(stage) == 2
+        });
+        assert_nothing_lost_or_twice(&mut stage);
+    }
+}
+
+#[test]
 fn a_second_signal_ends_a_draining_relay_at_once() {
     let test = "a_second_signal_ends_a_draining_relay_at_once";
     let Some(world) = enter(test) else { return };

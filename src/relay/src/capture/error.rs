@@ -28,6 +28,8 @@ pub enum Part {
     CaptureRule,
     /// The rules that catch ICMP errors about streams.
     IcmpRules,
+    /// The rules that keep requests and streams out of connection tracking.
+    UntrackRules,
     /// The IPv4 policy routing rules (`ip rule`).
     Ipv4Rules,
     /// The IPv6 policy routing rules (`ip -6 rule`).
@@ -43,6 +45,7 @@ impl Part {
     fn modules(self) -> Option<&'static str> {
         match self {
             Part::RequestRule => Some("nft_fib_inet, nft_fib_ipv4, nft_fib_ipv6"),
+            Part::UntrackRules => Some("nft_ct"),
             Part::CaptureRule => Some("nft_tproxy, nf_tproxy_ipv4, nf_tproxy_ipv6"),
             Part::AliveSet | Part::MessageSet | Part::LetThroughSets => Some("nf_tables_set"),
             Part::Ipv4Rules => Some("CONFIG_IP_MULTIPLE_TABLES"),
@@ -64,6 +67,7 @@ impl std::fmt::Display for Part {
             Part::LetThroughRules => "the rules that let through",
             Part::CaptureRule => "the rule that captures requests (tproxy)",
             Part::IcmpRules => "the rules for ICMP errors",
+            Part::UntrackRules => "the rules against connection tracking",
             Part::Ipv4Rules => "the IPv4 policy routing rules (ip rule)",
             Part::Ipv6Rules => "the IPv6 policy routing rules (ip -6 rule)",
             Part::Ipv4Route => "the IPv4 capture route",

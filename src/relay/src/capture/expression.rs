@@ -131,6 +131,11 @@ impl Expressions {
         self.push("counter", &Attributes::new())
     }
 
+    /// No connection tracking for this packet.
+    pub(super) fn notrack(self) -> Self {
+        self.push("notrack", &Attributes::new())
+    }
+
     pub(super) fn accept(self) -> Self {
         const NF_ACCEPT: u32 = 1;
         self.verdict(&Attributes::new().u32(1, NF_ACCEPT))

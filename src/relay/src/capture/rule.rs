@@ -11,6 +11,11 @@ use super::Settings;
 /// The chain that requests jump to.
 pub(super) const CAPTURE: &str = "capture";
 
+/// The chain that decides what is not tracked.
+pub(super) const UNTRACK: &str = "untrack";
+/// The chain of locally sent packets.
+pub(super) const OUTPUT: &str = "output";
+
 /// A rule by its comment, which `nft list ruleset` shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RuleName {
@@ -49,15 +54,27 @@ pub(super) const SENDERS: [RuleName; 2] = [
 pub(super) const CAPTURED: RuleName = named("captured", Part::CaptureRule);
 pub(super) const UNHEARD: RuleName = named("no listener", Part::CaptureRule);
 
-/// All rules with what they do, in the order of [`RULES`].
-pub(super) fn all(settings: &Settings) -> Vec<(RuleName, Expressions)> {
-    let mut rules = vec![
-        (REQUESTS, requests(settings)),
-        (ICMP_ERRORS[0], icmp_errors(settings)),
-        (ICMP_ERRORS[1], icmpv6_errors(settings, 1)),
-        (ICMP_ERRORS[2], icmpv6_errors(settings, 2)),
-    ];
-    for (index, family) in FAMILIES.into_iter().enumerate() {
+/// The rules against connection tracking, with their chains: those of captured
+/// requests, and of what is sent from FP. On a router that translates addresses,
+/// tracked requests come with its own address, and answers clash with entries of
+/// before the relay.
+pub(super) fn untracking(settings: &Settings) -> Vec<(&'static str, Expressions)> {
+    let mut rules = vec![("untracked", requests(settings, UNTRACK))];
+    for let_through in let_through() {
+        rules.push((UNTRACK, let_through.accept()));
+    }
+    rules.push((UNTRACK, Expressions::new().notrack()));
+    // Alive or not: what a draining relay sends must not make entries either.
+    let sent = Expressions::new()
+        .meta_is(Meta::Transport, &[UDP])
+        .bytes_are(Header::Transport, 0, &settings.fp.to_be_bytes());
+    rules.push((OUTPUT, sent.notrack()));
+    rules
+}
+
+/// What is in the sets of those let through: pairs, then senders, of IPv4, then IPv6.
+fn let_through() -> impl Iterator<Item = Expressions> {
+    FAMILIES.into_iter().flat_map(|family| {
         let of_family = || Expressions::new().meta_is(Meta::Family, &[family.number]);
         let source = (Header::Network, family.source_at, family.address_length);
         let port = (Header::Transport, 0, 2);
@@ -66,10 +83,24 @@ pub(super) fn all(settings: &Settings) -> Vec<(RuleName, Expressions)> {
             family.destination_at,
             family.address_length,
         );
-        let pairs = of_family().bytes_in(&[source, port, sender], family.pairs);
-        rules.push((PAIRS[index], pairs.counter().accept()));
-        let senders = of_family().bytes_in(&[sender], family.senders);
-        rules.push((SENDERS[index], senders.counter().accept()));
+        [
+            of_family().bytes_in(&[source, port, sender], family.pairs),
+            of_family().bytes_in(&[sender], family.senders),
+        ]
+    })
+}
+
+/// All rules with what they do, in the order of [`RULES`].
+pub(super) fn all(settings: &Settings) -> Vec<(RuleName, Expressions)> {
+    let mut rules = vec![
+        (REQUESTS, requests(settings, CAPTURE)),
+        (ICMP_ERRORS[0], icmp_errors(settings)),
+        (ICMP_ERRORS[1], icmpv6_errors(settings, 1)),
+        (ICMP_ERRORS[2], icmpv6_errors(settings, 2)),
+    ];
+    let names = [PAIRS[0], SENDERS[0], PAIRS[1], SENDERS[1]];
+    for (name, passing) in names.into_iter().zip(let_through()) {
+        rules.push((name, passing.counter().accept()));
     }
     let captured = Expressions::new()
         .meta_is(Meta::Transport, &[UDP])
@@ -82,7 +113,7 @@ pub(super) fn all(settings: &Settings) -> Vec<(RuleName, Expressions)> {
     rules
 }
 
-fn requests(settings: &Settings) -> Expressions {
+fn requests(settings: &Settings, then: &str) -> Expressions {
     const UDP_HEADER: u32 = 8;
     let port = settings.fp.to_be_bytes();
     Expressions::new()
@@ -100,7 +131,7 @@ fn requests(settings: &Settings) -> Expressions {
             MESSAGES,
         )
         .for_another_host()
-        .jump(CAPTURE)
+        .jump(then)
 }
 
 /// Destination unreachable, fragmentation needed among them, that quotes an

@@ -16,7 +16,7 @@ use super::error::{CaptureError, Part};
 use super::finding::Finding;
 use super::netlink::{Netlink, Replies};
 use super::rule::{self, RuleName, RULES};
-use super::ruleset;
+use super::ruleset::{self, Manner};
 use super::set;
 use super::transaction::{content, get, list, Message, Refusal, Transaction};
 use super::{owner, Counters, Settings};
@@ -80,12 +80,27 @@ impl Table {
         replace: bool,
     ) -> Result<Vec<Finding>, CaptureError> {
         let mut findings = Vec::new();
-        let mut result = self.try_create(settings, settings.owner, replace);
+        let mut manner = Manner {
+            owned: settings.owner,
+            replace,
+            untrack: true,
+        };
+        let mut result = self.try_create(settings, manner);
         let flag_refused =
             |refusal: &Refusal| refusal.part == Part::Table && refusal.errno == Errno::EINVAL;
         if settings.owner && result.as_ref().is_err_and(flag_refused) {
             findings.push(Finding::NoOwnerFlag);
-            result = self.try_create(settings, false, replace);
+            manner.owned = false;
+            result = self.try_create(settings, manner);
+        }
+        if result
+            .as_ref()
+            .is_err_and(|refusal| refusal.part == Part::UntrackRules)
+        {
+            // Without connection tracking in the kernel there is nothing to keep out of it.
+            log::debug!("no rules against connection tracking: the kernel knows none");
+            manner.untrack = false;
+            result = self.try_create(settings, manner);
         }
         if let Err(refusal) = result {
             // Somebody was faster.
@@ -181,14 +196,9 @@ impl Table {
         }
     }
 
-    fn try_create(
-        &mut self,
-        settings: &Settings,
-        owned: bool,
-        replace: bool,
-    ) -> Result<(), Refusal> {
+    fn try_create(&mut self, settings: &Settings, manner: Manner) -> Result<(), Refusal> {
         let mut to = Transaction::new(&mut self.netlink);
-        ruleset::create(&mut to, settings, owned, replace);
+        ruleset::create(&mut to, settings, manner);
         to.commit()
     }
 

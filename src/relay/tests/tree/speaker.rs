@@ -308,6 +308,7 @@ impl Receiver {
     }
 
     fn take(&mut self, datagram: &[u8], from: SocketAddr) {
+        self.wrong.truncate(3);
         let Ok((payload, trailer)) = Trailer::split(datagram) else {
             self.wrong.push(format!("{} strange bytes", datagram.len()));
             return;
