@@ -201,6 +201,7 @@ impl Receiver {
     /// D is gone: the first leaves are sent, then the port is free. They go from
     /// elsewhere, lest whoever binds the port next is answered *left*.
     pub(super) fn end(mut self, now: Time, tools: &mut Tools) -> Option<Farewell> {
+        self.retry_filter = Time::NEVER;
         if self.plan.path == PathInUse::Kernel {
             match Farewell::socket(&self.shared.bound) {
                 Ok(elsewhere) => self.socket = elsewhere,

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use flexcast_runtime::receive::{Asking, Path, ReceivingSocket};
 use flexcast_runtime::{Errno, Untrailed};
@@ -35,6 +36,12 @@ fn a_granted_stream_arrives_without_its_trailer() {
             assert_eq!(from.ip().to_canonical(), room.node.at.ip());
             assert_eq!(from.port(), APP_PORT);
         }
+        let longest = if room.node.at.is_ipv4() {
+            65_491
+        } else {
+            65_511
+        };
+        room.passes(channel, &vec![9; longest]);
         assert!(room.is_quiet());
     });
 }
@@ -314,5 +321,62 @@ fn two_sockets_of_one_process_have_their_own_streams() {
         assert!(second.closed());
         until("one", || room.node.receivers(channel) == 1);
         room.passes(channel, b"the first goes on");
+    }
+}
+
+#[test]
+fn a_filter_is_replaced_under_the_stream_and_nothing_is_lost() {
+    const REPLACED: u64 = 300;
+    for path in PATHS {
+        let room = Room::new(WAYS[0], path, Untrailed::Drop);
+        let channel = room.granted(1);
+        let read = AtomicU32::new(0);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..REPLACED {
+                    let odd = n % 2 == 1;
+                    let untrailed = if odd {
+                        Untrailed::Drop
+                    } else {
+                        Untrailed::Pass
+                    };
+                    room.socket.set_untrailed(untrailed);
+                    let other = room.node.channel(2 + n % 7);
+                    if room.socket.leave(&other).is_err() {
+                        room.join(other);
+                    }
+                }
+                over.store(true, Ordering::Relaxed);
+            });
+            scope.spawn(|| {
+                for n in 0.. {
+                    // The queue holds some 270 of these.
+                    while n > read.load(Ordering::Relaxed) + 100 {
+                        std::thread::yield_now();
+                    }
+                    let last = over.load(Ordering::Relaxed);
+                    let body = if last {
+                        vec![]
+                    } else {
+                        n.to_be_bytes().to_vec()
+                    };
+                    assert_eq!(room.node.send(channel, &body), 1);
+                    if last {
+                        break;
+                    }
+                }
+            });
+            for n in 0_u32.. {
+                let (body, _) = room.recv();
+                if body.is_empty() {
+                    break;
+                }
+                assert_eq!(body, n.to_be_bytes());
+                read.store(n, Ordering::Relaxed);
+            }
+        });
+        assert!(read.into_inner() > 300);
+        assert_eq!(room.socket.report().drops, Some(0));
     }
 }

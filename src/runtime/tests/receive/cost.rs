@@ -5,26 +5,66 @@
 
 use std::os::fd::AsRawFd;
 
-use flexcast_runtime::receive::Path;
+use flexcast_runtime::receive::{Path, ReceivingSocket};
 use flexcast_runtime::Untrailed;
 use flexcast_udp::process::{Epoll, Events, Interest};
 
-use crate::room::{alone, Room, LIMIT, WAYS};
+use crate::room::{alone, asking, settings, until, Room, LIMIT, WAYS};
+
+/// The background thread's directory in /proc.
+fn background() -> std::path::PathBuf {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let mut tasks = tasks.flatten().map(|task| task.path());
+    let ours = tasks.find(|task| {
+        let comm = std::fs::read_to_string(task.join("comm"));
+        comm.is_ok_and(|comm| comm.trim() == "flexcast-recv")
+    });
+    ours.expect("a background thread")
+}
 
 /// How often the background thread has gone to sleep by itself.
 fn sleeps() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    for task in tasks.flatten() {
-        let read = |name: &str| std::fs::read_to_string(task.path().join(name));
-        if !read("comm").is_ok_and(|comm| comm.trim() == "flexcast-recv") {
-            continue;
-        }
-        let status = read("status").unwrap();
-        let line = status.lines().find(|l| l.starts_with("voluntary"));
-        let count = line.and_then(|l| l.split_whitespace().last());
-        return count.unwrap().parse().unwrap();
+    let status = std::fs::read_to_string(background().join("status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("voluntary"));
+    let count = line.and_then(|l| l.split_whitespace().last());
+    count.unwrap().parse().unwrap()
+}
+
+/// Descriptors in a table.
+fn descriptors(directory: &std::path::Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
+#[test]
+fn nothing_of_ours_stands_in_the_programs_table_and_nothing_is_left_behind() {
+    if !alone("cost::nothing_of_ours_stands_in_the_programs_table_and_nothing_is_left_behind") {
+        return;
     }
-    panic!("no background thread");
+    let node = crate::node::Node::new("127.0.0.1");
+    let own = std::path::Path::new("/proc/thread-self/fd");
+    let mut before = 0;
+    for n in 0..60 {
+        let path = [Path::Kernel, Path::User][n % 2];
+        let d = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let theirs = descriptors(own);
+        let socket =
+            ReceivingSocket::adopt(d.as_raw_fd(), &settings(&node, path), Untrailed::Drop).unwrap();
+        for id in 1..4 {
+            socket.join(node.channel(id), asking(&node)).unwrap();
+        }
+        assert_eq!(descriptors(own), theirs);
+        drop(d);
+        assert!(socket.closed());
+        // After the first of each path all that stays is made.
+        if n == 1 {
+            until("its leaves are over", || node.leaves(node.channel(3)) >= 2);
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            before = descriptors(&background().join("fd"));
+        }
+    }
+    until("all are over", || {
+        descriptors(&background().join("fd")) <= before
+    });
 }
 
 #[test]
