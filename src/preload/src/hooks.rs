@@ -6,4 +6,5 @@
 mod lifecycle;
 mod naming;
 mod options;
+mod receiving;
 mod sending;

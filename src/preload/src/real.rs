@@ -130,7 +130,6 @@ functions! {
     fn shutdown(fd: c_int, how: c_int) -> c_int = libc::SYS_shutdown;
     fn setsockopt(fd: c_int, level: c_int, option: c_int, value: *const c_void, length: socklen_t) -> c_int = libc::SYS_setsockopt;
     fn getsockopt(fd: c_int, level: c_int, option: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int = libc::SYS_getsockopt;
-    fn ioctl(fd: c_int, request: usize, argument: usize) -> c_int = libc::SYS_ioctl;
 
     fn close(fd: c_int) -> c_int = libc::SYS_close;
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int = libc::SYS_close_range;
@@ -147,12 +146,9 @@ functions! {
     fn write(fd: c_int, data: *const c_void, length: size_t) -> ssize_t = libc::SYS_write;
     fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t = libc::SYS_writev;
 
-    fn recv(fd: c_int, data: *mut c_void, length: size_t, flags: c_int) -> ssize_t = libc::SYS_recvfrom;
     fn recvfrom(fd: c_int, data: *mut c_void, length: size_t, flags: c_int, name: *mut sockaddr, name_length: *mut socklen_t) -> ssize_t = libc::SYS_recvfrom;
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::SYS_recvmsg;
     fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, limit: *mut libc::timespec) -> c_int = libc::SYS_recvmmsg;
-    fn read(fd: c_int, data: *mut c_void, length: size_t) -> ssize_t = libc::SYS_read;
-    fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t = libc::SYS_readv;
 }
 
 /// dup2, which has no number of its own everywhere: dup3 but for equal numbers.

@@ -53,7 +53,7 @@ unsafe fn connecting(fd: c_int, address: *const sockaddr, length: socklen_t) -> 
         if target.is_none() && !undoes {
             return Verdict::Kernel;
         }
-        if let Some(verdict) = table::find(fd).and_then(|s| join::connect(&s, target)) {
+        if let Some(verdict) = table::find(fd).and_then(|s| join::connect(&s, fd, target)) {
             return verdict;
         }
         match target {
@@ -151,7 +151,7 @@ redhook::hook! {
         }
         let verdict = guarded(Verdict::Kernel, || {
             let verdict = table::find(fd).and_then(|socket| {
-                join::shutdown(&socket, how).or_else(|| push::shutdown(&socket, fd, how))
+                join::shutdown(&socket, fd, how).or_else(|| push::shutdown(&socket, fd, how))
             });
             verdict.unwrap_or(Verdict::Kernel)
         });

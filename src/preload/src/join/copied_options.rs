@@ -15,6 +15,12 @@ use libc::c_int;
 
 use super::descriptor;
 
+// include/uapi/asm-generic/fcntl.h
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+const F_SETOWN_EX: c_int = 15;
+const F_GETOWN_EX: c_int = 16;
+
 const SOL_IP: c_int = libc::SOL_IP;
 const SOL_IPV6: c_int = libc::SOL_IPV6;
 const SOL_SOCKET: c_int = libc::SOL_SOCKET;
@@ -111,7 +117,9 @@ pub(super) fn copy_before_bind(from: c_int, to: c_int) {
             ));
         }
     }
-    BEFORE_BIND.iter().for_each(|option| copy(from, to, *option));
+    BEFORE_BIND
+        .iter()
+        .for_each(|option| copy(from, to, *option));
 }
 
 /// All the rest.
@@ -156,11 +164,11 @@ fn copy_status(from: c_int, to: c_int) {
     let flags = |fd| descriptor::control(fd, libc::F_GETFL, 0);
     if let (Ok(old), Ok(new)) = (flags(from), flags(to)) {
         let mut owner = [0; 2];
-        if descriptor::owner(from, libc::F_GETOWN_EX, &mut owner).is_ok() && owner != [0; 2] {
-            passed_over(descriptor::owner(to, libc::F_SETOWN_EX, &mut owner));
+        if descriptor::owner(from, F_GETOWN_EX, &mut owner).is_ok() && owner != [0; 2] {
+            passed_over(descriptor::owner(to, F_SETOWN_EX, &mut owner));
         }
-        if let Ok(signal @ 1..) = descriptor::control(from, libc::F_GETSIG, 0) {
-            passed_over(descriptor::control(to, libc::F_SETSIG, signal));
+        if let Ok(signal @ 1..) = descriptor::control(from, F_GETSIG, 0) {
+            passed_over(descriptor::control(to, F_SETSIG, signal));
         }
         if old != new {
             passed_over(descriptor::control(to, libc::F_SETFL, old));

@@ -268,7 +268,10 @@ mod tests {
         assert_eq!(apply(&mut m, Change::Join), Ok(()));
         assert_eq!(apply(&mut m, Change::Block(one)), Ok(()));
         assert_eq!(apply(&mut m, Change::Block(one)), Err(libc::EADDRNOTAVAIL));
-        assert_eq!(apply(&mut m, Change::Unblock(two)), Err(libc::EADDRNOTAVAIL));
+        assert_eq!(
+            apply(&mut m, Change::Unblock(two)),
+            Err(libc::EADDRNOTAVAIL)
+        );
         assert_eq!(sources(&m), (Mode::Exclude, vec![one]));
         assert_eq!(apply(&mut m, Change::Unblock(one)), Ok(()));
         // With nobody blocked a source may be added: then only that one is heard.

@@ -51,7 +51,10 @@ pub(super) fn wanted<'a>(
             return None;
         };
         for channel in channels {
-            if left_out.iter().all(|ip| ip.to_canonical() != channel.sender) {
+            if left_out
+                .iter()
+                .all(|ip| ip.to_canonical() != channel.sender)
+            {
                 let ask_at = rule.via().first().copied().unwrap_or(channel.sender);
                 let asking = Asking {
                     at: SocketAddr::new(ask_at, world.settings().port()),
@@ -121,7 +124,11 @@ fn refused(errno: Errno) -> c_int {
 /// Joins what is wanted and not asked for yet, and leaves the rest.
 fn ask_for(receiving: &mut Receiving, all: &[Wanted<'_>]) -> Result<(), Errno> {
     let is_wanted = |channel: &Channel| all.iter().any(|(wanted, ..)| wanted == channel);
-    let gone: Vec<Channel> = receiving.asked.iter().map(|(channel, _)| *channel).collect();
+    let gone: Vec<Channel> = receiving
+        .asked
+        .iter()
+        .map(|(channel, _)| *channel)
+        .collect();
     for channel in gone.iter().filter(|channel| !is_wanted(channel)) {
         // It was joined; a failure means that the socket is gone.
         let _ = receiving.socket.leave(channel);
@@ -182,7 +189,7 @@ fn adopt(
         }
         joining.options = options;
     }
-    let untrailed = match (joining.is_bound_to_group(fd), rule.is_strict()) {
+    let untrailed = match (joining.is_bound_to_group(), rule.is_strict()) {
         (false, false) => Untrailed::Pass,
         _ => Untrailed::Drop,
     };
@@ -225,6 +232,21 @@ fn undo_connection(socket: &Socket, fd: c_int, bound: SocketAddr) -> Result<(), 
     Ok(())
 }
 
+/// Bound to its group by us alone, the socket is bound so in the kernel.
+pub(super) fn give_name_back(
+    socket: &Socket,
+    fd: c_int,
+    joining: &mut Joining,
+) -> Result<(), c_int> {
+    if let Some(bound) = joining.bound.filter(|_| joining.receiving.is_none()) {
+        let options = joining.options;
+        replacement::replace(socket, fd, bound, Some(&options)).map_err(|errno| errno.0)?;
+        joining.bound = None;
+        socket.show_local(None);
+    }
+    Ok(())
+}
+
 /// Memberships that no rule takes on the socket's port.
 fn give_to_kernel(
     socket: &Socket,
@@ -232,17 +254,10 @@ fn give_to_kernel(
     joining: &mut Joining,
     memberships: &[Membership],
 ) -> Result<(), c_int> {
-    if let (Some(bound), None) = (joining.bound, &joining.receiving) {
-        // Bound to its group, it has to be so in the kernel.
-        let options = joining.options;
-        replacement::replace(socket, fd, bound, Some(&options)).map_err(|errno| errno.0)?;
-        joining.bound = None;
-        socket.show_local(None);
-    }
+    give_name_back(socket, fd, joining)?;
     for membership in memberships {
         match kernel_join::join(fd, membership) {
-            Ok(()) => {}
-            Err(Errno::ENODEV | Errno::ENETUNREACH) => {}
+            Ok(()) | Err(Errno(libc::ENODEV | libc::ENETUNREACH)) => {}
             Err(errno) => log::info!("the kernel's join of {}: {errno}", membership.group),
         }
     }
@@ -258,7 +273,11 @@ pub(super) fn show(socket: &Socket, joining: &Joining, port: u16) {
     groups.dedup();
     let shown = Shown {
         socket: receiving.socket.clone(),
-        asked: receiving.asked.iter().map(|(_, asking)| asking.at).collect(),
+        asked: receiving
+            .asked
+            .iter()
+            .map(|(_, asking)| asking.at)
+            .collect(),
         group: match groups[..] {
             [only] => Some(SocketAddr::new(only, port)),
             _ => None,

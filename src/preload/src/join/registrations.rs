@@ -79,7 +79,8 @@ pub(super) fn take_out(all: Vec<Registration>) -> Vec<Registration> {
     let mut kept: Vec<Registration> = Vec::new();
     for registration in all.into_iter().filter(stays) {
         let again = |r: &Registration| {
-            (r.number, r.events, r.data) == (registration.number, registration.events, registration.data)
+            (r.number, r.events, r.data)
+                == (registration.number, registration.events, registration.data)
                 && descriptor::control(registration.number, libc::F_GETFD, 0).is_err()
         };
         if !kept.iter().any(again) {

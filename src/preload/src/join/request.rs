@@ -164,10 +164,10 @@ pub(super) fn read_query(level: c_int, name: c_int, value: &[u8]) -> Option<(IpA
 }
 
 /// More bytes than that are never looked at.
-pub(super) const LONGEST: usize = 144 + 64 * 128;
+pub(crate) const LONGEST: usize = 144 + 64 * 128;
 
 /// Whether an option may be one of these, before its value is looked at.
-pub(super) fn concerns(level: c_int, name: c_int) -> bool {
+pub(crate) fn concerns(level: c_int, name: c_int) -> bool {
     let generic = (MCAST_JOIN_GROUP..=MCAST_MSFILTER).contains(&name);
     match family_of(level) {
         Some(Family::V4) => generic || (libc::IP_ADD_MEMBERSHIP..=IP_MSFILTER).contains(&name),
@@ -373,7 +373,9 @@ mod tests {
 
     #[test]
     fn filters_are_read_whole_or_not_at_all() {
-        let old = [239, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 5];
+        let old = [
+            239, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 5,
+        ];
         let change = Change::Filter(Mode::Include, vec![source()]);
         let expected = request("239.1.1.1", Interface::Default, change);
         assert_eq!(read(libc::IPPROTO_IP, IP_MSFILTER, &old), expected);
@@ -390,6 +392,9 @@ mod tests {
         assert!(!concerns(libc::SOL_SOCKET, libc::SO_REUSEADDR));
         assert!(!concerns(libc::IPPROTO_IP, libc::IP_MULTICAST_ALL));
         assert!(!concerns(libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP));
-        assert_eq!(read(libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &[239; 12]), None);
+        assert_eq!(
+            read(libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &[239; 12]),
+            None
+        );
     }
 }

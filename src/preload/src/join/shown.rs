@@ -198,7 +198,12 @@ pub(crate) unsafe fn change_group(fd: c_int, message: *const msghdr) {
         let data = libc::CMSG_DATA(at);
         let header = usize::try_from(libc::CMSG_LEN(0)).unwrap_or(usize::MAX);
         let length = (*at).cmsg_len.saturating_sub(header);
-        put_group(((*at).cmsg_level, (*at).cmsg_type), data.cast(), length, group);
+        put_group(
+            ((*at).cmsg_level, (*at).cmsg_type),
+            data.cast(),
+            length,
+            group,
+        );
         at = libc::CMSG_NXTHDR(message, at);
     }
 }

@@ -80,7 +80,12 @@ impl ShownOptions {
     }
 
     /// The program sets one; none where it is the kernel's.
-    pub(super) fn set(&mut self, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
+    pub(super) fn set(
+        &mut self,
+        level: c_int,
+        name: c_int,
+        value: &[u8],
+    ) -> Option<Result<(), c_int>> {
         if level == libc::SOL_SOCKET {
             if let Some(outcome) = self.set_filter(name) {
                 return Some(outcome);
@@ -132,7 +137,10 @@ mod tests {
         assert!(!shown.shares_port());
         let short = shown.set(socket, libc::SO_REUSEADDR, &[1]);
         assert_eq!(short, Some(Err(libc::EINVAL)));
-        assert_eq!(shown.set(libc::SOL_IP, libc::IP_RECVERR, &[1]), Some(Ok(())));
+        assert_eq!(
+            shown.set(libc::SOL_IP, libc::IP_RECVERR, &[1]),
+            Some(Ok(()))
+        );
         assert_eq!(shown.get(libc::SOL_IP, libc::IP_RECVERR), Some(true));
         assert_eq!(shown.set(socket, libc::SO_RCVBUF, &one), None);
         assert_eq!(shown.get(socket, libc::SO_RCVBUF), None);

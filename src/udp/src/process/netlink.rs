@@ -24,6 +24,27 @@ const PATIENCE_US: u64 = 2_000_000;
 /// As socket(2), sendto(2), recvfrom(2) on netlink.
 pub fn local_addresses() -> Result<Vec<IpAddr>, Errno> {
     let mut addresses = Vec::new();
+    each_address(|address, _| addresses.push(address))?;
+    Ok(addresses)
+}
+
+/// The index of the interface that has `address`; none where no interface has it.
+///
+/// # Errors
+/// As [`local_addresses`].
+pub fn interface_of(address: IpAddr) -> Result<Option<u32>, Errno> {
+    let address = canonical(address);
+    let mut found = None;
+    each_address(|known, index| {
+        if known == address && found.is_none() {
+            found = Some(index);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` with each address and its interface's index.
+fn each_address(mut visit: impl FnMut(IpAddr, u32)) -> Result<(), Errno> {
     // struct ifaddrmsg: family (0: all), prefix length, flags, scope, index 4.
     dump(
         libc::NETLINK_ROUTE,
@@ -33,18 +54,18 @@ pub fn local_addresses() -> Result<Vec<IpAddr>, Errno> {
             if kind != libc::RTM_NEWADDR || body.len() < 8 {
                 return;
             }
+            let index = u32::from_ne_bytes(field(body, 4));
             // IFA_LOCAL is our end of a point-to-point link; IPv6 mostly has IFA_ADDRESS.
             let attribute = |wanted| attributes(&body[8..]).find(|(kind, _)| *kind == wanted);
             let local = attribute(libc::IFA_LOCAL).or_else(|| attribute(libc::IFA_ADDRESS));
             let Some((_, value)) = local else { return };
             match value.len() {
-                4 => addresses.push(IpAddr::from(field::<4>(value, 0))),
-                16 => addresses.push(IpAddr::from(field::<16>(value, 0))),
+                4 => visit(IpAddr::from(field::<4>(value, 0)), index),
+                16 => visit(IpAddr::from(field::<16>(value, 0)), index),
                 _ => {}
             }
         },
-    )?;
-    Ok(addresses)
+    )
 }
 
 /// Whether `address` is one of this host's; loopback addresses always are.
