@@ -78,8 +78,12 @@ impl Controller {
             state.elsewhere.remove(&id);
             let line = line::of(&mut state, id);
             line.remote.store(false, Ordering::Release);
+            // Said before the first datagram: relays take none without its token.
+            state.sender.poll(now, &mut self.out);
         }
-        for reply in ours.replies.drain(..) {
+        let replies = std::mem::take(&mut ours.replies);
+        self.flush();
+        for reply in replies {
             reply.give(Ok(()));
         }
     }
