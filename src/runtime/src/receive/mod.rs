@@ -239,6 +239,26 @@ impl ReceivingSocket {
         self.0.shared.sources.show(from)
     }
 
+    /// Whether [`ReceivingSocket::source_of`] can tell all senders of this socket
+    /// apart. Not so where two channels of one S, or of one VIA, have senders with
+    /// ports of their own, as long as the stream takes the kernel's path. Takes no
+    /// lock and makes no system call.
+    #[must_use]
+    pub fn tells_apart(&self) -> bool {
+        !self.0.shared.is_ambiguous()
+    }
+
+    /// For a program that looks at addresses, where they are not told apart: the
+    /// stream takes the path through user space from now on, where they are. What is
+    /// queued is not changed; nothing is lost.
+    ///
+    /// # Errors
+    /// `EALREADY` where it takes that path; `EOPNOTSUPP` where the kernel's is forced
+    /// or the socket is bound to an interface; as socket(2).
+    pub fn tell_apart(&self) -> Result<(), Errno> {
+        self.ask(Command::TellApart)?
+    }
+
     /// Whether `raw` is this very kernel socket.
     #[must_use]
     pub fn is(&self, raw: i32) -> bool {

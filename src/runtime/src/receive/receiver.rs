@@ -10,6 +10,7 @@
 //! stream; it is rebuilt only when it would differ; a datagram on the control socket
 //! never panics us. Is not the protocol (`engine`).
 
+mod apart;
 mod filter;
 mod hearing;
 
@@ -27,6 +28,7 @@ pub(super) use filter::Filtered;
 use super::asked::Asked;
 use super::farewell::Farewell;
 use super::forwarding::Origin;
+use super::identity::Bound;
 use super::reach::Reach;
 use super::shared::Shared;
 use super::sources::Shown;
@@ -72,6 +74,8 @@ pub(super) struct Receiver {
     attached: Option<Program>,
     /// When the filter is to be tried again; never where it is as it should be.
     retry_filter: Time,
+    /// After a change of path both are open so long; never: one is.
+    overlap_until: Time,
     next_watch: Time,
     last_watch: Time,
 }
@@ -83,14 +87,8 @@ impl Receiver {
     /// # Errors
     /// As socket(2), getrandom(2).
     pub(super) fn new(now: Time, shared: Arc<Shared>, plan: Plan) -> Result<Receiver, Errno> {
-        let bound = &shared.bound;
-        let socket = UdpSocket::new(bound.family)?;
-        socket.set_v6_only(bound.v6_only)?;
-        if !bound.device.is_empty() {
-            socket.bind_to_device(&bound.device)?;
-        }
         Ok(Receiver {
-            socket,
+            socket: Receiver::control_socket(&shared.bound)?,
             plan,
             local_token: process::random_u64()? | 1,
             role: 0,
@@ -98,10 +96,21 @@ impl Receiver {
             asked: Vec::new(),
             attached: None,
             retry_filter: Time::NEVER,
+            overlap_until: Time::NEVER,
             next_watch: now + WATCH,
             last_watch: now,
             shared,
         })
+    }
+
+    /// C or U, not bound yet.
+    fn control_socket(bound: &Bound) -> Result<UdpSocket, Errno> {
+        let socket = UdpSocket::new(bound.family)?;
+        socket.set_v6_only(bound.v6_only)?;
+        if !bound.device.is_empty() {
+            socket.bind_to_device(&bound.device)?;
+        }
+        Ok(socket)
     }
 
     /// The control socket, to be watched.
@@ -221,6 +230,7 @@ impl Receiver {
     /// When [`Receiver::poll`] or a look at D is next due.
     pub(super) fn next_time(&self) -> Time {
         let first = self.next_watch.min(self.retry_filter);
+        let first = first.min(self.overlap_until);
         let requesters = self.asked.iter().map(|a| a.requester.next_time());
         requesters.fold(first, Time::min)
     }
@@ -239,6 +249,7 @@ impl Receiver {
         }
         self.asked.retain(|a| !a.requester.is_gone());
         tools.send_letters(&self.socket);
+        self.end_overlap(now, tools);
         if self.retry_filter <= now {
             self.refilter(now, tools);
         }
@@ -292,22 +303,31 @@ impl Receiver {
 
     fn show_sources(&self) {
         let mut shown: Vec<Shown> = Vec::with_capacity(self.asked.len());
+        let mut ambiguous = false;
         // Those just left too: their datagrams may still be queued at D.
         let (wanted, left): (Vec<&Asked>, Vec<&Asked>) =
             self.asked.iter().partition(|a| a.is_wanted());
         for asked in wanted.into_iter().chain(left) {
-            let line = Shown {
-                from: asked.origin.as_ref().map_or(asked.asking.at, |o| o.address),
-                as_from: asked.shown(),
-            };
-            // A channel whose sender is known tells more than another of the same
-            // address where it is not.
-            match shown.iter_mut().find(|s| s.from == line.from) {
-                Some(_) if asked.requester.app_port() == 0 || !asked.is_wanted() => {}
-                Some(other) => *other = line,
-                None => shown.push(line),
+            let as_from = asked.shown();
+            let origin = asked.origin.as_ref().map(|o| o.address);
+            let direct = origin.is_none() || self.is_overlapping();
+            let known = asked.requester.app_port() != 0 && asked.is_wanted();
+            for from in origin.into_iter().chain(direct.then_some(asked.asking.at)) {
+                match shown.iter_mut().find(|s| s.from == from) {
+                    None => shown.push(Shown { from, as_from }),
+                    // A channel whose sender is known tells more than another of the
+                    // same address where it is not.
+                    Some(other) if known && other.as_from != as_from => {
+                        // FP stands for a port that is not known yet.
+                        ambiguous |= other.as_from.port() != from.port();
+                        other.as_from = as_from;
+                    }
+                    Some(_) => {}
+                }
             }
         }
+        self.shared
+            .set_ambiguous(ambiguous && !self.is_overlapping());
         self.shared.sources.replace(&shown);
     }
 

@@ -15,6 +15,7 @@ pub(super) struct Shared {
     pub(super) numbers: Numbers,
     pub(super) sources: Sources,
     over: AtomicBool,
+    ambiguous: AtomicBool,
 }
 
 impl Shared {
@@ -25,6 +26,7 @@ impl Shared {
             numbers: Numbers::new(raw),
             sources: Sources::new(),
             over: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
         }
     }
 
@@ -35,5 +37,14 @@ impl Shared {
 
     pub(super) fn set_over(&self) {
         self.over.store(true, Ordering::Release);
+    }
+
+    /// Whether two senders come from one address.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.ambiguous.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ambiguous(&self, ambiguous: bool) {
+        self.ambiguous.store(ambiguous, Ordering::Relaxed);
     }
 }

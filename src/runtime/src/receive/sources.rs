@@ -9,8 +9,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
 
-/// As many as a socket has channels.
-const ROOM: usize = super::MAX_CHANNELS;
+/// Twice as many as a socket has channels: while its path changes each has two.
+const ROOM: usize = 2 * super::MAX_CHANNELS;
 
 /// One line of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

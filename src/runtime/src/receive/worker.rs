@@ -44,6 +44,7 @@ pub(super) enum Command {
     OnlyFrom(u64, Option<std::net::SocketAddr>, Reply<Filtered>),
     SetUntrailed(u64, Untrailed, Reply<Filtered>),
     SetRole(u64, u8, Reply<Filtered>),
+    TellApart(u64, Reply<Result<(), Errno>>),
     Closed(u64, Reply<bool>),
     Report(u64, Reply<Option<ReceiveReport>>),
     LeaveAll(Reply<()>),
@@ -116,6 +117,12 @@ impl Worker {
         };
         change(receiver);
         receiver.refilter(now, &mut self.tools)
+    }
+
+    fn tell_apart(&mut self, now: Time, id: u64) -> Result<(), Errno> {
+        let receiver = self.receivers.get_mut(&id).ok_or(Errno::EBADF)?;
+        receiver.go_apart(now, &mut self.tools)?;
+        self.epoll.add(receiver.raw(), id, Interest::READ)
     }
 
     /// Whether D lives, here or in another process.
@@ -199,6 +206,7 @@ impl Work<Command> for Worker {
             Command::SetRole(id, role, reply) => {
                 reply.give(self.change(now, id, |r| r.set_role(role)));
             }
+            Command::TellApart(id, reply) => reply.give(self.tell_apart(now, id)),
             Command::Closed(id, reply) => reply.give(self.look(now, id)),
             Command::Report(id, reply) => {
                 let receiver = self.receivers.get(&id);

@@ -272,3 +272,71 @@ fn a_socket_becomes_ours_once() {
         room.passes(channel, b"as it was");
     }
 }
+
+#[test]
+fn two_senders_of_one_host_are_told_apart_under_the_stream() {
+    let room = Room::new(WAYS[0], Path::Auto, Untrailed::Drop);
+    let one = room.granted(1);
+    assert!(room.socket.tells_apart());
+    let other = room.node.channel(2);
+    room.node.open_from(other, 777);
+    room.join(other);
+    room.await_grant(other);
+    until("it is noticed", || !room.socket.tells_apart());
+    let send = |n: u32| assert_eq!(room.node.send(one, &n.to_be_bytes()), 1);
+    let recv = || room.recv().0;
+    for n in 0..50 {
+        send(n);
+    }
+    room.socket.tell_apart().unwrap();
+    assert!(room.socket.tells_apart());
+    assert_eq!(room.socket.tell_apart(), Err(Errno::EALREADY));
+    assert_eq!(room.socket.report().path, PathInUse::User);
+    for n in 0..50 {
+        assert_eq!(recv(), u32::to_be_bytes(n), "queued before");
+    }
+    // Until the node has moved both entries, and beyond.
+    let moved = || {
+        let at = |channel| room.node.requesters(channel) != [room.d_at()];
+        at(one) && at(other)
+    };
+    let mut n = 50;
+    let mut after = 0;
+    while after < 200 {
+        send(n);
+        assert_eq!(recv(), n.to_be_bytes());
+        n += 1;
+        after += u32::from(moved());
+    }
+    for (channel, port) in [(one, crate::node::APP_PORT), (other, 777), (one, 41_000)] {
+        assert_eq!(room.node.send(channel, b"x"), 1);
+        assert_eq!(
+            room.recv().1,
+            std::net::SocketAddr::new(room.node.at.ip(), port)
+        );
+    }
+    assert_eq!(room.node.receivers(one) + room.node.receivers(other), 2);
+    // When the overlap is over, D takes nothing from S:FP itself any more.
+    let token = room.node.open(one).0;
+    let direct = crate::node::data(b"direct", token);
+    room.node.say(room.d_at(), &direct);
+    assert_eq!(recv(), b"direct");
+    std::thread::sleep(std::time::Duration::from_millis(2_300));
+    room.node.say(room.d_at(), &direct);
+    room.passes(other, b"the other way");
+    assert!(room.is_quiet());
+    let Room { node, d, socket } = room;
+    drop(d);
+    assert!(socket.closed());
+    until("both leave", || {
+        node.receivers(one) + node.receivers(other) == 0
+    });
+}
+
+#[test]
+fn a_forced_kernel_path_stays() {
+    let room = Room::new(WAYS[0], Path::Kernel, Untrailed::Drop);
+    let channel = room.granted(1);
+    assert_eq!(room.socket.tell_apart(), Err(Errno::EOPNOTSUPP));
+    room.passes(channel, b"as it was");
+}

@@ -5,11 +5,11 @@
 
 use flexcast_engine::Time;
 use flexcast_udp::filter::{self, FilterWords, Program, Source, Untrailed};
-use flexcast_udp::{canonical_socket, sockopt, Errno};
+use flexcast_udp::{canonical_socket, sockopt, Errno, UdpSocket};
 use flexcast_wire::{Kind, MAGIC};
 
 use super::{Receiver, AGAIN, QUEUE, SUSPICION};
-use crate::receive::asked::Asked;
+use crate::receive::identity::Bound;
 use crate::receive::inheritance::{Inheritance, Inherited};
 use crate::receive::reach::Reach;
 use crate::receive::tools::Tools;
@@ -81,10 +81,7 @@ impl Receiver {
         now: Time,
         tools: &mut Tools,
     ) -> Result<(), Errno> {
-        let mut at = self.shared.bound.local;
-        at.set_port(0);
-        self.socket.set_receive_buffer(QUEUE)?;
-        self.socket.bind(at)?;
+        Receiver::bind_apart(&self.shared.bound, &self.socket)?;
         match self.refilter(now, tools) {
             // The stream matters more than what else comes to D.
             Filtered::Failed(_) => self.plan.filtered = false,
@@ -92,6 +89,14 @@ impl Receiver {
             Filtered::Done | Filtered::NotHere => {}
         }
         Ok(())
+    }
+
+    /// Binds U.
+    pub(super) fn bind_apart(bound: &Bound, socket: &UdpSocket) -> Result<(), Errno> {
+        let mut at = bound.local;
+        at.set_port(0);
+        socket.set_receive_buffer(QUEUE)?;
+        socket.bind(at)
     }
 
     /// Attaches the filter that D should have, where it has not.
@@ -139,15 +144,18 @@ impl Receiver {
     fn program(&self, passengers: &[u32]) -> Program {
         let wanted = self.asked.iter().filter(|a| a.is_wanted());
         let wanted = wanted.filter(|a| self.only_from.is_none_or(|only| a.is_from(only)));
-        let source = |asked: &Asked| match &asked.origin {
-            Some(origin) => Some(origin.source(self.local_token)),
-            None => asked.token().ok().map(|token| Source {
-                address: asked.asking.at.ip(),
-                port: asked.asking.at.port(),
-                token: token.map(|token| token.0),
-            }),
-        };
-        let sources: Vec<Source> = wanted.filter_map(source).collect();
+        let mut sources = Vec::with_capacity(self.asked.len());
+        for asked in wanted {
+            let origin = asked.origin.as_ref();
+            sources.extend(origin.map(|origin| origin.source(self.local_token)));
+            if origin.is_none() || self.is_overlapping() {
+                sources.extend(asked.token().ok().map(|token| Source {
+                    address: asked.asking.at.ip(),
+                    port: asked.asking.at.port(),
+                    token: token.map(|token| token.0),
+                }));
+            }
+        }
         let family = self.shared.bound.family;
         filter::receiver(&sources, self.untrailed(), WORDS, family, passengers)
     }
