@@ -16,6 +16,7 @@ fn actor() {
 
 const A: &str = "10.0.0.1#5000";
 const B: &str = "10.0.0.1#6000";
+const SOON: Duration = Duration::from_millis(1500);
 const B6: &str = "2001:db8::1#6006";
 
 fn wait_until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
@@ -365,6 +366,53 @@ fn after_a_succession_a_channel_stays_with_the_process_that_has_its_audience() {
         .until("the second's, in the first's stream", |s| {
             s.number("received") >= before + 10 && s.number("tokens") == 1
         });
+}
+
+#[test]
+fn of_many_that_start_at_once_one_owns_and_the_next_when_that_is_killed() {
+    let test = "of_many_that_start_at_once_one_owns_and_the_next_when_that_is_killed";
+    let Some(link) = Link::enter(test) else {
+        return;
+    };
+    let mut senders: Vec<Actor> = (0..8)
+        .map(|_| Actor::start(&link.sends, "sender"))
+        .collect();
+    senders.iter_mut().for_each(|sender| sender.tell("start"));
+    for sender in &mut senders {
+        assert_eq!(sender.answer("start"), "ok");
+    }
+    let mut receiver = link.receiver();
+    for (n, sender) in senders.iter_mut().enumerate() {
+        let channel = format!("10.0.0.1#{}", n + 1);
+        sender.ask(&format!("open {channel}"));
+        receiver.ask(&format!("ask {channel} 1"));
+        sender.ask(&format!("stream {channel} 100 5000"));
+    }
+    receiver.until("all streams", |s| s.number("received") > 10);
+    let mut alive: Vec<usize> = (0..senders.len()).collect();
+    while alive.len() > 1 {
+        let mut owner = 0;
+        let took = wait_until("one owner", Duration::from_secs(2), || {
+            let standings = alive.iter().map(|n| senders[*n].ask("standing"));
+            let standings: Vec<String> = standings.collect();
+            let owners = standings.iter().filter(|s| s.starts_with("Owner"));
+            let members = standings.iter().filter(|s| s.starts_with("Member"));
+            let settled = owners.count() == 1 && members.count() == alive.len() - 1;
+            let at = standings.iter().position(|s| s.starts_with("Owner"));
+            owner = at.unwrap_or(0);
+            settled
+        });
+        eprintln!("{} alive, settled after {took:?}", alive.len());
+        let killed = alive.remove(owner);
+        let last = alive[alive.len() / 2];
+        let _late = gets_in("before", &link, &format!("10.0.0.1#{}", last + 1), SOON);
+        senders[killed].kill();
+        let _late = gets_in("after", &link, &format!("10.0.0.1#{}", last + 1), SOON);
+    }
+    let stats = &receiver.stats()[alive[0]];
+    assert_eq!(stats.number("missed") + stats.number("twice"), 0);
+    assert_eq!(stats.number("tokens"), 1);
+    assert!(stats.number("pause") < 500, "{stats:?}");
 }
 
 #[test]

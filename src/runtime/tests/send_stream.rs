@@ -334,3 +334,32 @@ fn a_process_without_a_free_descriptor_sends_all_the_same() {
         assert_eq!(stats.number("missed") + stats.number("twice"), 0);
     }
 }
+
+#[test]
+fn a_requester_in_a_handover_gets_exactly_what_it_was_told() {
+    let Some(link) = Link::enter("a_requester_in_a_handover_gets_exactly_what_it_was_told") else {
+        return;
+    };
+    let (mut sender, mut receiver) = (link.sender(), link.receiver());
+    for channel in [V4, V6] {
+        sender.ask(&format!("open {channel}"));
+        // Somebody steady, who must not notice.
+        receiver.ask(&format!("ask {channel} 1"));
+        receiver.until("granted", |s| s.is_granted());
+        sender.ask(&format!("stream {channel} 300 500"));
+        let n = receiver.stats().len() - 1;
+        receiver.until_nth(n, "streams", |s| s.number("received") > 20);
+        for _ in 0..3 {
+            let fewest: usize = receiver.ask(&format!("turn {channel} 8")).parse().unwrap();
+            assert!(fewest >= 59, "{fewest}");
+        }
+        sender.ask(&format!("halt {channel}"));
+    }
+    for stats in receiver.stats() {
+        assert_eq!(
+            stats.number("missed") + stats.number("twice"),
+            0,
+            "{stats:?}"
+        );
+    }
+}

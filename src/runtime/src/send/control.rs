@@ -76,7 +76,8 @@ pub(super) struct Controller {
     pub(super) told: HashMap<ChannelId, u64>,
     pub(super) settled: Vec<Reply<Result<(), SendError>>>,
     pub(super) packet: Vec<u8>,
-    pub(super) requests: ReceiveBatch,
+    /// None while it is read.
+    pub(super) requests: Option<ReceiveBatch>,
     pub(super) out: Outbox,
     pub(super) voice: Voice,
     pub(super) letters: [SendBatch; 2],
@@ -104,7 +105,7 @@ impl Controller {
             told: HashMap::new(),
             settled: Vec::new(),
             packet: vec![0; PACKET],
-            requests: ReceiveBatch::new(SLOTS.0, SLOTS.1),
+            requests: Some(ReceiveBatch::new(SLOTS.0, SLOTS.1)),
             out: Outbox::new(),
             letters: [SendBatch::new(), SendBatch::new()],
             pushes: VecDeque::new(),

@@ -199,10 +199,9 @@ impl Controller {
             }
             self.node.lock().sender.on_unreachable(now, to);
         }
-        let mut requests = std::mem::replace(
-            &mut self.requests,
-            flexcast_udp::batch::ReceiveBatch::new(1, 1),
-        );
+        let Some(mut requests) = self.requests.take() else {
+            return;
+        };
         for _ in 0..BATCHES {
             let Place::Owner(owner) = &mut self.place else {
                 break;
@@ -219,7 +218,7 @@ impl Controller {
                 }
             }
         }
-        self.requests = requests;
+        self.requests = Some(requests);
     }
 
     /// A request goes to the process that has its channel, or is ours.

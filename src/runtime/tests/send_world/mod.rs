@@ -6,6 +6,7 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+mod handover;
 mod receiver;
 mod sender;
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::stdin;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use flexcast_engine::{Outbox, Requester, RequesterEvent, RequesterSettings, Time};
@@ -13,6 +14,7 @@ use flexcast_wire::{
     Body, Channel, Control, Kind, NodeId, Nonce, Sequence, Trailer, FLEXCAST_PORT,
 };
 
+use super::handover::{Moved, Outcome};
 use super::say;
 
 struct Client {
@@ -214,6 +216,16 @@ pub(crate) fn run() {
                     client.requester.leave(gone, true);
                 }
                 say("ok");
+            }
+            // turn CHANNEL COUNT: so many requesters, moved there and away again.
+            "turn" => {
+                let channel: Channel = words[1].parse().unwrap();
+                let count: usize = words[2].parse().unwrap();
+                let turns =
+                    (0..count).map(|_| std::thread::spawn(move || Moved::new(channel).turn()));
+                let turns: Vec<JoinHandle<Outcome>> = turns.collect();
+                let outcomes = turns.into_iter().map(|turn| turn.join().unwrap().count);
+                say(&outcomes.min().unwrap().to_string());
             }
             // Closes the sockets without a word.
             "vanish" => {
