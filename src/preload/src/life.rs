@@ -40,7 +40,7 @@ extern "C" fn construct() {
 
 /// In the child, before fork returns there.
 unsafe extern "C" fn forked() {
-    guard::guarded((), || {
+    guard::guarded_anyway((), || {
         PROCESS.store(pid(), Ordering::Relaxed);
         table::forget();
         push::forget();
@@ -49,7 +49,7 @@ unsafe extern "C" fn forked() {
 }
 
 extern "C" fn end() {
-    guard::guarded((), || {
+    guard::guarded_anyway((), || {
         if same_process() {
             push::finish();
             join::leave_all();
@@ -65,18 +65,31 @@ pub(crate) fn same_process() -> bool {
 
 /// State of one process, made at its first use.
 #[derive(Debug)]
-pub(crate) struct PerProcess<T>(AtomicPtr<T>);
+pub(crate) struct PerProcess<T> {
+    own: AtomicPtr<T>,
+    parents: AtomicPtr<T>,
+}
 
 impl<T: Default + Sync> PerProcess<T> {
     /// Nothing yet.
     pub(crate) const fn new() -> PerProcess<T> {
-        PerProcess(AtomicPtr::new(std::ptr::null_mut()))
+        PerProcess {
+            own: AtomicPtr::new(std::ptr::null_mut()),
+            parents: AtomicPtr::new(std::ptr::null_mut()),
+        }
     }
 
     /// The state, where some was made.
     pub(crate) fn made(&self) -> Option<&'static T> {
         // SAFETY: null, or leaked by `get`.
-        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+        unsafe { self.own.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The parent's state, as it was at the fork: locks that its other threads held
+    /// are held for ever.
+    pub(crate) fn parents(&self) -> Option<&'static T> {
+        // SAFETY: null, or leaked by `get` in the parent.
+        unsafe { self.parents.load(Ordering::Acquire).as_ref() }
     }
 
     /// The state.
@@ -87,7 +100,7 @@ impl<T: Default + Sync> PerProcess<T> {
         let fresh = Box::into_raw(Box::<T>::default());
         let null = std::ptr::null_mut();
         let outcome = self
-            .0
+            .own
             .compare_exchange(null, fresh, Ordering::AcqRel, Ordering::Acquire);
         match outcome {
             // SAFETY: leaked just now.
@@ -103,7 +116,10 @@ impl<T: Default + Sync> PerProcess<T> {
 
     /// In a forked child: the parent's state is left as it is, locks and all.
     pub(crate) fn forget(&self) {
-        self.0.store(std::ptr::null_mut(), Ordering::Release);
+        let parents = self.own.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        if !parents.is_null() {
+            self.parents.store(parents, Ordering::Release);
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 //! kernel's table: numbers that never met us are not in here.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 
 use libc::c_int;
@@ -24,8 +23,6 @@ struct Table {
 }
 
 static TABLE: PerProcess<Table> = PerProcess::new();
-/// The parent's table, as it was when this process was forked off.
-static PARENTS: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A socket about to lose a number; to be given to [`closed`] or [`still_open`].
 #[derive(Clone, Copy, Debug)]
@@ -77,9 +74,7 @@ pub(crate) fn find(fd: c_int) -> Option<Arc<Socket>> {
 /// Takes over what the parent process knew about `fd`. Where a thread of the parent's
 /// was at it when the fork came, it is a candidate.
 fn inherit(fd: c_int) -> Option<Arc<Socket>> {
-    // SAFETY: null, or the parent's table, which is leaked.
-    let parents = unsafe { PARENTS.load(Ordering::Acquire).as_ref() }?;
-    let theirs = parents.numbers.try_lock().ok();
+    let theirs = TABLE.parents()?.numbers.try_lock().ok();
     let socket = theirs.and_then(|numbers| numbers.get(&fd)?.inherited());
     marks::set(fd, Mark::Candidate);
     let socket = socket.filter(|socket| socket.is(fd))?;
@@ -204,8 +199,5 @@ pub(crate) fn still_open(fd: c_int, closing: Closing) {
 
 /// In a forked child.
 pub(crate) fn forget() {
-    if let Some(parents) = TABLE.made() {
-        PARENTS.store(std::ptr::from_ref(parents).cast_mut(), Ordering::Release);
-    }
     TABLE.forget();
 }

@@ -31,7 +31,16 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 /// Read; none inside: nothing is mapped, or the settings are wrong.
 static WORLD: AtomicPtr<Option<World>> = AtomicPtr::new(std::ptr::null_mut());
 
-static LOCALS: AtomicPtr<Vec<IpAddr>> = AtomicPtr::new(std::ptr::null_mut());
+/// An address list. Others may still read an older one, so all are kept: addresses
+/// change too seldom to count.
+#[derive(Debug)]
+struct Locals {
+    addresses: Vec<IpAddr>,
+    /// Keeps it reachable, for those who look for leaks.
+    _older: Option<&'static Locals>,
+}
+
+static LOCALS: AtomicPtr<Locals> = AtomicPtr::new(std::ptr::null_mut());
 static LOCALS_READ_MS: AtomicU64 = AtomicU64::new(0);
 static LOCALS_GENERATION: AtomicU64 = AtomicU64::new(0);
 
@@ -122,24 +131,39 @@ impl World {
 pub(crate) fn locals() -> &'static [IpAddr] {
     let now = coarse_ms();
     let read = LOCALS_READ_MS.load(Ordering::Acquire);
+    let at = LOCALS.load(Ordering::Acquire);
     // SAFETY: null, or leaked below and never changed.
-    let known = unsafe { LOCALS.load(Ordering::Acquire).as_ref() };
+    let known = unsafe { at.as_ref() };
     if let Some(known) = known.filter(|_| now.wrapping_sub(read) < BELIEVED_MS) {
-        return known;
+        return &known.addresses;
     }
     LOCALS_READ_MS.store(now, Ordering::Release);
-    let Ok(mut fresh) = local_addresses() else {
-        return known.map_or(&[], |known| known);
+    let mut addresses = match (local_addresses(), known) {
+        (Ok(addresses), _) => addresses,
+        (Err(_), Some(known)) => return &known.addresses,
+        (Err(_), None) => return &[],
     };
-    fresh.iter_mut().for_each(|ip| *ip = ip.to_canonical());
-    if let Some(known) = known.filter(|known| **known == fresh) {
-        return known;
+    addresses.iter_mut().for_each(|ip| *ip = ip.to_canonical());
+    if let Some(known) = known.filter(|known| known.addresses == addresses) {
+        return &known.addresses;
     }
-    // Others may still read the old list; addresses change too seldom to count.
-    let fresh = Box::leak(Box::new(fresh));
-    LOCALS.store(fresh, Ordering::Release);
-    LOCALS_GENERATION.fetch_add(1, Ordering::Release);
-    fresh
+    let fresh = Box::into_raw(Box::new(Locals {
+        addresses,
+        _older: known,
+    }));
+    match LOCALS.compare_exchange(at, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            LOCALS_GENERATION.fetch_add(1, Ordering::Release);
+            // SAFETY: leaked just now.
+            &unsafe { &*fresh }.addresses
+        }
+        Err(theirs) => {
+            // SAFETY: made above; another thread's was taken.
+            drop(unsafe { Box::from_raw(fresh) });
+            // SAFETY: leaked by that thread and never changed.
+            &unsafe { &*theirs }.addresses
+        }
+    }
 }
 
 /// Changes when this host's addresses do: what was derived from them is stale.

@@ -102,6 +102,49 @@ fn children_of_a_process_that_sends_never_hang() {
 }
 
 #[test]
+fn a_handler_that_sends_or_exits_never_hangs() {
+    let library = support::library();
+    let Some(_world) = World::enter("a_handler_that_sends_or_exits_never_hangs") else {
+        return;
+    };
+    let program = support::program("signals.c", &[]);
+    for round in 0..40 {
+        let time = (5_000 + round * 137).to_string();
+        for arguments in [&[time.as_str()][..], &[time.as_str(), "tick"]] {
+            let mut command = support::preloaded(&library, Some("239.1.0.0/16=self"), &program);
+            support::finish(command.args(arguments), Duration::from_secs(5));
+        }
+    }
+}
+
+/// Other allocators are where a library that allocates too early hangs.
+#[test]
+fn other_allocators_get_along_with_us() {
+    let library = support::library();
+    let Some(_world) = World::enter("other_allocators_get_along_with_us") else {
+        return;
+    };
+    let map = Some("239.1.0.0/16=self");
+    let checked = support::program("guest.c", &["-fsanitize=address"]);
+    let plain = support::program("guest.c", &[]);
+    let asan = support::finish(Command::new("cc").arg("-print-file-name=libasan.so"), LIMIT);
+    let mut runs = vec![(checked, format!("{} {}", asan.trim(), library.display()))];
+    let jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    if Path::new(jemalloc).exists() {
+        runs.push((plain.clone(), format!("{jemalloc} {}", library.display())));
+        runs.push((plain, format!("{} {jemalloc}", library.display())));
+    }
+    for (program, libraries) in runs {
+        for mode in ["idle", "pushes", "forks"] {
+            let mut command = support::preloaded(&library, map, &program);
+            let command = command.env("LD_PRELOAD", &libraries);
+            let said = support::finish(command.args([mode, "239.1.1.1"]), LIMIT);
+            assert!(!said.is_empty(), "{libraries}");
+        }
+    }
+}
+
+#[test]
 fn wrong_settings_are_said_in_one_line_and_change_nothing() {
     let program = support::program("guest.c", &[]);
     let native = support::finish(Command::new(&program).arg("idle"), LIMIT);

@@ -2,7 +2,8 @@
 //!
 //! Promises: a number is unmarked before the kernel closes it; a duplicate of ours
 //! is ours; nothing is changed in a child that shares our memory. Is not accept and
-//! SCM_RIGHTS: what comes that way was not made under our eyes.
+//! SCM_RIGHTS: what comes that way was not made under our eyes; nor what stdio writes
+//! to a stream on a socket of ours, which goes past every hook.
 
 use libc::{c_int, c_uint, FILE};
 

@@ -1,14 +1,15 @@
 //! Datagrams that the program sends: send, sendto, sendmsg, sendmmsg, write, writev.
 //!
 //! Promises: all of them are cancellation points, so the frames hold nothing that is
-//! dropped, and whoever waits in one of ours can be cancelled. Is not sendfile and
-//! splice, nor what a destination means (`push`).
+//! dropped, and whoever waits in one of ours can be cancelled. What a signal's handler
+//! sends while its thread is at our work is dropped, as a full queue would. Is not
+//! sendfile and splice, nor what a destination means (`push`).
 
 use std::ptr;
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-use crate::guard::guarded;
+use crate::guard::{guarded, is_inside};
 use crate::hook::{cancellation_point, fail, fail_long, hide_missing_multicast, Verdict};
 use crate::push::{self, Message};
 use crate::{errno, marks, name, real};
@@ -33,27 +34,30 @@ unsafe fn plain(
     to: *const sockaddr,
     to_length: socklen_t,
 ) -> Verdict {
+    let address = name::read(to, to_length);
+    if leaves(fd, to.cast(), to_length) {
+        return Verdict::Kernel;
+    }
+    if is_inside() {
+        return Verdict::Done(isize::try_from(length).unwrap_or(isize::MAX));
+    }
     guarded(Verdict::Fail(libc::EIO), || {
-        let address = name::read(to, to_length);
-        if address.is_none() && !to.is_null() && to_length != 0 {
-            return Verdict::Kernel;
-        }
-        if push::leaves(fd, address) {
-            return Verdict::Kernel;
-        }
         decide(fd, Message::plain(address, data, length), flags)
     })
 }
 
 #[inline(never)]
 unsafe fn vector(fd: c_int, parts: *const iovec, count: c_int) -> Verdict {
+    if push::leaves(fd, None) {
+        return Verdict::Kernel;
+    }
+    if is_inside() {
+        return Verdict::Done(push::length(parts, usize::try_from(count).unwrap_or(0)));
+    }
     guarded(Verdict::Fail(libc::EIO), || {
         let Ok(count) = usize::try_from(count) else {
             return Verdict::Kernel;
         };
-        if push::leaves(fd, None) {
-            return Verdict::Kernel;
-        }
         match Message::vector(parts, count) {
             // The kernel sends nothing where there are no bytes (do_iter_write).
             Ok(message) if message.length() == 0 => Verdict::Kernel,
@@ -64,17 +68,26 @@ unsafe fn vector(fd: c_int, parts: *const iovec, count: c_int) -> Verdict {
 
 /// Whether a message is the kernel's by its destination alone.
 unsafe fn left_to_kernel(fd: c_int, header: *const msghdr) -> bool {
-    let named = !(*header).msg_name.is_null() && (*header).msg_namelen != 0;
-    let address = name::read((*header).msg_name.cast(), (*header).msg_namelen);
+    leaves(fd, (*header).msg_name, (*header).msg_namelen)
+}
+
+/// Whether what is sent to this destination is the kernel's; also where it is of
+/// another family or too short, and the kernel has to say what it thinks of it.
+unsafe fn leaves(fd: c_int, to: *const c_void, length: socklen_t) -> bool {
+    let named = !to.is_null() && length != 0;
+    let address = name::read(to.cast(), length);
     (named && address.is_none()) || push::leaves(fd, address)
 }
 
 #[inline(never)]
 unsafe fn with_header(fd: c_int, header: *const msghdr, flags: c_int) -> Verdict {
+    if header.is_null() || left_to_kernel(fd, header) {
+        return Verdict::Kernel;
+    }
+    if is_inside() {
+        return Verdict::Done(push::length((*header).msg_iov, (*header).msg_iovlen));
+    }
     guarded(Verdict::Fail(libc::EIO), || {
-        if header.is_null() || left_to_kernel(fd, header) {
-            return Verdict::Kernel;
-        }
         decide(fd, Message::header(header), flags)
     })
 }
@@ -94,7 +107,11 @@ unsafe fn by_kernel(fd: c_int, header: *const msghdr, flags: c_int, verdict: &Ve
             if answer >= 0 {
                 return answer;
             }
-            hide_missing_multicast(answer, push::length(header), before)
+            hide_missing_multicast(
+                answer,
+                push::length((*header).msg_iov, (*header).msg_iovlen),
+                before,
+            )
         }
         _ => real::sendmsg(fd, header, flags),
     }
@@ -220,16 +237,22 @@ unsafe fn several(
     count: usize,
     flags: c_int,
 ) -> (Verdict, usize) {
+    if messages.is_null() {
+        return (Verdict::Kernel, count);
+    }
+    let left = (0..count)
+        .take_while(|&at| left_to_kernel(fd, &raw const (*messages.add(at)).msg_hdr))
+        .count();
+    if left > 0 {
+        return (Verdict::Kernel, left);
+    }
+    if is_inside() {
+        let header = &(*messages).msg_hdr;
+        let length = push::length(header.msg_iov, header.msg_iovlen);
+        (*messages).msg_len = c_uint::try_from(length).unwrap_or(0);
+        return (Verdict::Done(length), 1);
+    }
     guarded((Verdict::Fail(libc::EIO), 1), || {
-        if messages.is_null() {
-            return (Verdict::Kernel, count);
-        }
-        let left = (0..count)
-            .take_while(|&at| left_to_kernel(fd, &raw const (*messages.add(at)).msg_hdr))
-            .count();
-        if left > 0 {
-            return (Verdict::Kernel, left);
-        }
         let mut read = Vec::with_capacity(count.min(MOST_TOGETHER));
         for at in 0..count.min(MOST_TOGETHER) {
             match Message::header(&raw const (*messages.add(at)).msg_hdr) {

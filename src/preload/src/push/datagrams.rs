@@ -116,12 +116,16 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The length of a message's data; 0 where it cannot be read.
+/// The length of `count` parts' data. Allocates nothing.
 ///
 /// # Safety
-/// `header` is one as sendmsg(2) takes it.
-pub(crate) unsafe fn length(header: *const msghdr) -> isize {
-    Message::header(header).map_or(0, |message| message.answer())
+/// `parts` points to `count` parts.
+pub(crate) unsafe fn length(parts: *const iovec, count: usize) -> isize {
+    let mut total: usize = 0;
+    for at in 0..count.min(MOST_PARTS) {
+        total = total.saturating_add((*parts.add(at)).iov_len);
+    }
+    isize::try_from(total).unwrap_or(isize::MAX)
 }
 
 unsafe fn lend<'a>(data: *const c_void, length: size_t) -> Result<&'a [u8], c_int> {

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -127,9 +128,15 @@ static void options(int fd) {
         TRY("TTL", setsockopt(fd, IPPROTO_IP, IP_MULTICAST_TTL, &four, sizeof four));
         TRY("LOOP", setsockopt(fd, IPPROTO_IP, IP_MULTICAST_LOOP, &off, sizeof off));
         TRY("LOOP", setsockopt(fd, IPPROTO_IP, IP_MULTICAST_LOOP, &one, sizeof one));
+        struct ip_mreqn out = {.imr_ifindex = (int)if_nametoindex("v0")};
+        TRY("IF by index", setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &out, sizeof out));
+        struct in_addr address = {inet_addr("10.0.0.5")};
+        TRY("IF by address", setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &address, sizeof address));
     } else {
         TRY("HOPS", setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &four, sizeof four));
         TRY("LOOP", setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, &one, sizeof one));
+        int out = (int)if_nametoindex("v0");
+        TRY("IF", setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &out, sizeof out));
     }
     TRY("SNDBUF", setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){100000}, sizeof(int)));
     TRY("no option", setsockopt(fd, SOL_SOCKET, 9999, &one, sizeof one));
