@@ -109,6 +109,15 @@ impl Tree {
             await_way(host, "10.0.0.1");
             await_way(host, "fd00::1");
         }
+        // The neighbour table is shared by all namespaces of the machine, and entries
+        // go when it is full: then whatever is on its way is lost.
+        for host in [&s, &r1, &r2, &a, &b] {
+            sh(
+                host,
+                "{ ip neigh; ip -6 neigh; } | awk '$4 == \"lladdr\" { print \"ip neigh replace\", \
+                 $1, \"dev\", $3, \"lladdr\", $5, \"nud permanent\" }' | sh",
+            );
+        }
         Tree {
             s,
             r1,
