@@ -19,8 +19,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use flexcast_wire::{
-    Body, Channel, Control, Handover, Header, NodeId, Nonce, Reason, Request, Sequence, Status,
-    Verdict, Want, MAX_HOPS,
+    Body, Channel, Control, Handover, Header, NodeId, Nonce, Path, Reason, Request, Sequence,
+    Status, Verdict, Want, MAX_HOPS,
 };
 
 use crate::entry::{Entry, Phase, SETTLE};
@@ -87,8 +87,9 @@ pub struct EntryRecord {
     pub hop_budget: u8,
 }
 
-/// Where answers to an entry go: validated once, so nothing sent there floods
-/// somebody else.
+/// Where *left* goes: where the farewell came from, which may be another port or
+/// another node's side of a NAT than the entry's. That was not validated; but whoever
+/// knows the nonce is no stranger, and *left* is shorter than any farewell.
 #[derive(Clone, Copy, Debug)]
 struct Home {
     address: SocketAddr,
@@ -98,14 +99,13 @@ struct Home {
 }
 
 impl Home {
-    /// The same, but another port of that very address where a farewell came from
-    /// there: a socket that is gone leaves from elsewhere, and its port may be
-    /// somebody else's by now.
-    fn or_beside(mut self, from: SocketAddr) -> Home {
-        if from.ip() == self.address.ip() {
-            self.address = from;
+    fn of(header: &Header, from: SocketAddr, asked: IpAddr) -> Home {
+        Home {
+            address: from,
+            asked,
+            channel: header.channel,
+            nonce: header.nonce,
         }
-        self
     }
 }
 
@@ -114,7 +114,6 @@ struct Tombstone {
     sequence: Sequence,
     until: Time,
     stopped_at: Option<Sequence>,
-    home: Home,
 }
 
 /// The requesters of one channel.
@@ -252,13 +251,14 @@ impl Audience {
             }
         }
         let known = self.by_nonce.get(&nonce).copied();
+        let home = Home::of(header, from, asked);
         match (request.want, known) {
             (Want::Leave { none_below }, Some(slot)) => {
-                return self.leave(voice, from, header, slot, none_below)
+                return self.leave(voice, &home, header, slot, none_below)
             }
-            (Want::Until(_), Some(slot)) => return self.stop(voice, header, slot, request),
-            (Want::Leave { .. }, None) => return self.leave_again(voice, from, header, None),
-            (Want::Until(at), None) => return self.leave_again(voice, from, header, Some(at)),
+            (Want::Until(_), Some(slot)) => return self.stop(voice, &home, header, slot, request),
+            (Want::Leave { .. }, None) => return self.leave_again(voice, &home, header, None),
+            (Want::Until(at), None) => return self.leave_again(voice, &home, header, Some(at)),
             _ => {}
         }
         if let Some(slot) = known {
@@ -440,9 +440,10 @@ impl Audience {
 }
 
 fn home(entry: &Entry) -> Home {
+    let (address, asked) = entry.farewell.unwrap_or((entry.address, entry.asked));
     Home {
-        address: entry.address,
-        asked: entry.asked,
+        address,
+        asked,
         channel: entry.channel,
         nonce: entry.nonce,
     }

@@ -59,6 +59,8 @@ pub(crate) struct Entry {
     pub(crate) next_urgent: Time,
     /// Until when a sign of life must have come.
     pub(crate) life_by: Option<Time>,
+    /// Where its `until J` came from, and what it asked: *left* goes there.
+    pub(crate) farewell: Option<(SocketAddr, IpAddr)>,
     /// Where `from K` started, to answer repeats.
     pub(crate) started_at: Option<Sequence>,
     pub(crate) receivers_below: u32,
@@ -104,6 +106,7 @@ impl Entry {
             urgent: 0,
             next_urgent: Time::NEVER,
             life_by: None,
+            farewell: None,
             started_at: None,
             receivers_below: 1,
             hop_budget: 0,
@@ -130,6 +133,7 @@ impl Entry {
         self.sequence = sequence;
         self.last_request = now;
         self.life_by = None;
+        self.farewell = None;
         self.hold = ms(u64::from(request.hold_ms)).clamp(ms(1_000), longest_hold);
         self.deadline = now + self.hold;
         let wanted = ms(u64::from(request.heartbeat_ms)).clamp(ms(100), ms(10_000));

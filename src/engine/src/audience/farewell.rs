@@ -11,7 +11,7 @@ impl Audience {
     pub(super) fn leave(
         &mut self,
         voice: &mut Voice<'_>,
-        from: SocketAddr,
+        home: &Home,
         header: &Header,
         slot: u32,
         none_below: bool,
@@ -20,9 +20,8 @@ impl Audience {
             return Taken::Stale;
         }
         if let Some(entry) = self.remove(slot) {
-            let home = home(&entry);
-            self.entomb(voice.now, &home, header.sequence, None);
-            self.say_left(voice, &home.or_beside(from), header.sequence, None);
+            self.entomb(voice.now, entry.nonce, header.sequence, None);
+            self.say_left(voice, home, header.sequence, None);
         }
         Taken::Left { none_below }
     }
@@ -32,6 +31,7 @@ impl Audience {
     pub(super) fn stop(
         &mut self,
         voice: &mut Voice<'_>,
+        home: &Home,
         header: &Header,
         slot: u32,
         request: &Request,
@@ -41,6 +41,7 @@ impl Audience {
         }
         if let Some(entry) = &mut self.slots[index(slot)] {
             entry.sequence = header.sequence;
+            entry.farewell = Some((home.address, home.asked));
         }
         self.turn(voice, slot, request);
         self.answer(voice, slot, header.sequence);
@@ -57,15 +58,14 @@ impl Audience {
     pub(super) fn leave_again(
         &mut self,
         voice: &mut Voice<'_>,
-        from: SocketAddr,
+        home: &Home,
         header: &Header,
         until: Option<Sequence>,
     ) -> Taken {
         if let Some(stone) = self.tombstones.get_mut(&header.nonce) {
             stone.sequence = header.sequence;
             let stopped = stone.stopped_at.or(until);
-            let home = stone.home.or_beside(from);
-            self.say_left(voice, &home, header.sequence, stopped);
+            self.say_left(voice, home, header.sequence, stopped);
         }
         Taken::Unknown
     }
@@ -80,7 +80,7 @@ impl Audience {
     pub(super) fn entomb(
         &mut self,
         now: Time,
-        home: &Home,
+        nonce: Nonce,
         sequence: Sequence,
         at: Option<Sequence>,
     ) {
@@ -89,10 +89,9 @@ impl Audience {
             sequence,
             until,
             stopped_at: at,
-            home: *home,
         };
-        self.tombstones.insert(home.nonce, stone);
-        self.graves.push_back((until, home.nonce));
+        self.tombstones.insert(nonce, stone);
+        self.graves.push_back((until, nonce));
         if self.graves.len() > self.limit.saturating_mul(4).max(1024) {
             if let Some((_, nonce)) = self.graves.pop_front() {
                 self.tombstones.remove(&nonce);

@@ -9,19 +9,18 @@ impl Audience {
         let Some(entry) = &self.slots[index(slot)] else {
             return;
         };
+        if let Phase::Stopping { at, told: true, .. } = entry.phase {
+            let home = home(entry);
+            self.say_left(voice, &home, answered, Some(at));
+            return;
+        }
         let handover = match entry.phase {
-            Phase::Stopping { at, told: true, .. } => Some(Handover::StoppedAt(at)),
             Phase::Starting { at, .. } => Some(Handover::StartsAt(at)),
             Phase::Stream => entry.started_at.map(Handover::StartsAt),
             _ => None,
         };
         let (datagrams, bytes) = self.sent_to(entry);
-        let verdict = match entry.phase {
-            Phase::Stopping { told: true, .. } => Verdict::Left,
-            _ => voice.state.verdict,
-        };
         let status = Status {
-            verdict,
             standby: entry.phase == Phase::Standby,
             sign_of_life_wanted: entry.life_by.is_some(),
             handover,
@@ -87,6 +86,7 @@ impl Audience {
         let status = Status {
             verdict: Verdict::Left,
             handover: stopped.map(Handover::StoppedAt),
+            path: Path::EMPTY,
             ..self.bare(voice, &channel, to, nonce)
         };
         let route = Route::Node(home.asked);
@@ -101,12 +101,7 @@ impl Audience {
         asked: IpAddr,
         header: &Header,
     ) {
-        let home = Home {
-            address: from,
-            asked,
-            channel: header.channel,
-            nonce: header.nonce,
-        };
+        let home = Home::of(header, from, asked);
         self.say_left(voice, &home, header.sequence, None);
     }
 

@@ -98,7 +98,7 @@ impl Audience {
                     .map_or(at, |h| if told { at } else { h.next() });
                 let (home, sequence) = (home(entry), entry.sequence);
                 self.remove(slot);
-                self.entomb(now, &home, sequence, Some(stopped));
+                self.entomb(now, home.nonce, sequence, Some(stopped));
                 if !told {
                     self.say_left(voice, &home, sequence, Some(stopped));
                 }
