@@ -44,7 +44,9 @@ def payloads():
 start, sent = time.monotonic(), 0
 for payload in itertools.islice(payloads(), options.count or None):
     if options.rate:
-        time.sleep(max(0, start + sent / options.rate - time.monotonic()))
+        early = start + sent / options.rate - time.monotonic()
+        time.sleep(max(0, early))
+        start += max(0, -early - 0.02)  # what was lost is not caught up: no bursts
     sender.sendto(payload, to)
     sent += 1
 print(f"sent {sent}", file=sys.stderr)

@@ -20,7 +20,6 @@ fi
 # shellcheck source=shim-tests/lib.sh
 . "$here/../shim-tests/lib.sh"
 ours
-cp "$ROOT"/shim-tests/{crowd,forge}.py "$WORK"
 turns=${1:-5}
 sending=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//') # the first processor we may use
 working=$((sending + 1))

@@ -16,8 +16,7 @@ flex b2 b2 "$WORK/join" -k -a -i eth0 -m recvmsg -p ff3e::8000:1 5000
 flex b3 stranger "$WORK/join" -k -i eth0 -S fd98:0::77 ff3e::8000:1 5000
 for r in "${receivers[@]}" stranger; do await "$r joins" 5 says "$r" joined; done
 guest a1
-MAP='[ff3e::8000:0]/96=fd98:0::1,empty=wait:4:10'
-flex s push "$WORK/push" -n 1000 -r 500 -i eth0 ff3e::8000:1 5000
+flex_for 4 '[ff3e::8000:1]' s push "$WORK/push" -n 1000 -r 500 -i eth0 ff3e::8000:1 5000
 await "the sender ends" 20 ended push
 check "with status 0" reap push
 sleep 0.3
@@ -32,11 +31,9 @@ check "another source's receiver hears none" [ "$(tally stranger received)" -eq 
 
 # push.py and join.py, with a file.
 head -c $((1316 * 200)) /dev/urandom >in
-MAP='[ff3e::8000:0]/96=fd98:0::1'
 flex a3 copy "$WORK/join.py" -i eth0 -o copy ff3e::8000:2 5000
 await "join.py joins" 5 says copy joined
-MAP='[ff3e::8000:0]/96=fd98:0::1,empty=wait:1:10'
-flex s file "$WORK/push.py" -r 500 -f in ff3e::8000:2 5000
+flex_for 1 '[ff3e::8000:2]' s file "$WORK/push.py" -r 500 -f in ff3e::8000:2 5000
 await "push.py ends" 20 ended file
 sleep 0.3
 stop copy

@@ -9,10 +9,8 @@ three_relays
 
 flex a1 early "$WORK/join" -k 239.1.1.1 5000
 await "the early receiver joins" 5 says early joined
-MAP="239.1.0.0/16=10.98.0.1,empty=wait:1:10"
-flex s push "$WORK/push" -n 2000 -r 500 239.1.1.1 5000
+flex_for 1 239.1.1.1 s push "$WORK/push" -n 2000 -r 500 239.1.1.1 5000
 await "the stream reaches a1" 5 streaming a1
-MAP="239.1.0.0/16=10.98.0.1"
 flex b1 late "$WORK/join" -k 239.1.1.1 5000
 await "the stream reaches the late receiver" 2 streaming b1
 await "the sender ends" 20 ended push

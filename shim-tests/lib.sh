@@ -53,6 +53,9 @@ fi
 WORK=/run/topic
 mkdir -m 1777 "$WORK"
 cd "$WORK"
+# What another user may run: nothing of the caller's own folders.
+[ ! -O /etc ] || PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=$WORK
 if grep -q '^ *1000 ' /proc/self/uid_map; then
     ENDPOINT=(setpriv --reuid=1000 --regid=1000 --clear-groups --bounding-set=-all --inh-caps=-all)
 else
@@ -325,10 +328,11 @@ ours() {
     chmod -R a+rX "$WORK"
     FLEXCAST=$WORK/flexcast
 }
-# legacy: the ordinary programs, in $WORK.
+# legacy: the ordinary programs and the helpers in Python, in $WORK.
 legacy() {
     make -s -C "$ROOT/legacy-apps" all
-    cp "$ROOT"/legacy-apps/{push,join,drain,loop,push.py,join.py} "$WORK"
+    cp "$ROOT"/legacy-apps/{push,join,drain,loop,push.py,join.py} \
+        "$ROOT"/shim-tests/{forge,tap,crowd}.py "$WORK"
 }
 skip() {
     echo "skipped: $1"
@@ -341,6 +345,15 @@ flex() {
     shift 2
     for rule in $MAP; do rules+=(--map "$rule"); done
     bg "$name" "$job" "$FLEXCAST" run "${rules[@]}" -- "$@"
+}
+
+# flex_for COUNT GROUP HOST NAME COMMAND...: a sender to GROUP, port 5000, started when
+# COUNT receivers are there. What paces itself by the clock would otherwise catch up in a
+# burst that overflows queues.
+flex_for() {
+    local count=$1 group=$2 host=$3 job=$4
+    shift 4
+    bg "$host" "$job" "$FLEXCAST" run --map "$MAP" --wait-for "$group:5000=$count:20" -- "$@"
 }
 
 # relay HOST [OPTION...]: started, and seen to capture.
@@ -422,6 +435,7 @@ status_of() {
 }
 # requesters HOST [ADDRESS]: addresses and ports of those that the relay there feeds.
 requesters() {
-    status_of "$1" '"\n".join(q["address"] for c in r["channels"] for q in c["requesters"] if not q["standby"])' |
+    status_of "$1" '"\n".join(q["address"] for c in r["channels"] if c["verdict"] == "granted"
+        for q in c["requesters"] if not q["standby"])' |
         grep -F -- "${2:-}"
 }

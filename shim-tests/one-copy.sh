@@ -10,7 +10,6 @@ leaves=(a1 b1 a2 b2 a3 b3)
 # audience COUNT: that many receivers, over the six hosts in turn, have 300 datagrams.
 audience() {
     local n host job jobs=() before packets carried missing=0
-    MAP='239.1.0.0/16=10.98.0.1'
     for n in $(seq 0 $(($1 - 1))); do
         host=${leaves[$((n % 6))]} job=$1-$n
         flex "$host" "$job" "$WORK/join" -b 1000000 -k "239.1.1.$1" 5000
@@ -18,8 +17,7 @@ audience() {
     done
     for job in "${jobs[@]}"; do await "$job joins" 20 says "$job" joined >/dev/null; done
     before=$(datagrams r1 1316)
-    MAP="239.1.0.0/16=10.98.0.1,empty=wait:$1:20"
-    flex s "push-$1" "$WORK/push" -n 300 -r 100 "239.1.1.$1" 5000
+    flex_for "$1" "239.1.1.$1" s "push-$1" "$WORK/push" -n 300 -r 100 "239.1.1.$1" 5000
     await "the sender to $1 ends" 30 ended "push-$1"
     check "with status 0" reap "push-$1"
     sleep 0.5

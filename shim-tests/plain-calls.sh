@@ -25,8 +25,7 @@ traced a1
 traced a2 -m poll
 for r in a1 a2; do await "$r joins" 10 says "$r" joined; done
 guest a1
-MAP='239.1.0.0/16=10.98.0.1,empty=wait:2:10'
-flex s push "$WORK/push" -n 500 -r 100 239.1.1.1 5000
+flex_for 2 239.1.1.1 s push "$WORK/push" -n 500 -r 100 239.1.1.1 5000
 await "the stream reaches a1" 12 streaming a1
 await "the stream reaches a2" 12 streaming a2
 
@@ -34,7 +33,7 @@ await "the stream reaches a2" 12 streaming a2
 # token is a guess.
 for r in a1 a2; do
     to=$(requesters r2 "10.98.1${r#a}.2:")
-    bg_on r2 "forge-$r" "$ROOT/shim-tests/forge.py" stream --as "10.98.0.1:$FP" --to "$to" --token 1234567 -n 100
+    bg_on r2 "forge-$r" "$WORK/forge.py" stream --as "10.98.0.1:$FP" --to "$to" --token 1234567 -n 100
     await "100 datagrams are forged to $to" 5 ended "forge-$r"
     check "they went out" grep -q '^sent 136000 bytes' "forge-$r.out"
 done

@@ -11,8 +11,7 @@ three_relays
 receivers=(a1 a2 a3 b1 b2 b3)
 for r in "${receivers[@]}"; do flex "$r" "$r" "$WORK/join" -k 239.1.1.1 5000; done
 for r in "${receivers[@]}"; do await "$r joins" 5 says "$r" joined; done
-MAP="239.1.0.0/16=10.98.0.1,empty=wait:6:10"
-flex s push "$WORK/push" -n 1000 -r 500 239.1.1.1 5000
+flex_for 6 239.1.1.1 s push "$WORK/push" -n 1000 -r 500 239.1.1.1 5000
 guest push
 guest a1
 await "the sender ends" 20 ended push

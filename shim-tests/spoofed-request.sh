@@ -8,7 +8,7 @@ ours
 topo_tree
 for r in r1 r2 r3; do on "$r" sh -c 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done'; done
 three_relays
-forge=$ROOT/shim-tests/forge.py
+forge=$WORK/forge.py
 
 flex s push "$WORK/push" -r 200 239.1.1.1 5000
 flex s push2 "$WORK/push" -r 200 239.1.1.2 5000

@@ -15,7 +15,7 @@ forged() {
     port=$(on "$1" ss -Huan | awk '{ sub(/.*:/, "", $4); print $4 }' | sort -u | head -n 1)
     address=$(on "$1" ip -4 -o addr show eth0 | sed 's/.*inet \([0-9.]*\).*/\1/')
     shift
-    on r2 "$ROOT/shim-tests/forge.py" stream --as "10.98.0.1:$FP" --to "$address:$port" -n 50 "$@" >>forged.out
+    on r2 "$WORK/forge.py" stream --as "10.98.0.1:$FP" --to "$address:$port" -n 50 "$@" >>forged.out
 }
 
 # Pending: no sender runs.
@@ -45,7 +45,7 @@ flex a2 insider "$WORK/join" -k 239.1.1.1 5000
 await "the stream reaches a1" 5 streaming a1
 await "the stream reaches a2" 5 streaming a2
 # A member of the channel is told the token: the control needs it.
-plain a3 "$ROOT/shim-tests/forge.py" join --to "10.98.0.1:$FP" --channel 239.1.1.1:5000 >member.out
+plain a3 "$WORK/forge.py" join --to "10.98.0.1:$FP" --channel 239.1.1.1:5000 >member.out
 token=$(sed -n 's/^granted //p' member.out)
 check "a member knows the token" [ "${#token}" -eq 16 ]
 : >forged.out

@@ -11,8 +11,7 @@ flex a1 plain-option "$WORK/join" -k -S 10.98.0.1 232.1.1.6 5000
 flex b1 generic-option "$WORK/join" -k -g -i eth0 -S 10.98.0.1 232.1.1.6 5000
 flex b2 another "$WORK/join" -k -S 10.98.0.77 232.1.1.6 5000
 for r in plain-option generic-option another; do await "$r joins" 5 says "$r" joined; done
-MAP="232.1.0.0/16=10.98.0.1,empty=wait:2:10"
-flex s push "$WORK/push" -n 500 -r 500 232.1.1.6 5000
+flex_for 2 232.1.1.6 s push "$WORK/push" -n 500 -r 500 232.1.1.6 5000
 await "the sender ends" 20 ended push
 check "with status 0" reap push
 sleep 0.3
