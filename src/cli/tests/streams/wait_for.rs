@@ -83,6 +83,35 @@ fn the_first_datagram_reaches_all_that_were_waited_for() {
 }
 
 #[test]
+fn another_sender_on_the_host_that_owns_the_port_is_no_hindrance() {
+    let test = "wait_for::another_sender_on_the_host_that_owns_the_port_is_no_hindrance";
+    let Some(_world) = World::enter(test) else {
+        return;
+    };
+    let room = Room::new("wait_for_beside");
+    let (file, film) = room.film(400_000);
+    let owner = ["send", "self#1", "/dev/zero", "-r", "50pps", "-w1"];
+    let owner = room.start("owner", &owner);
+    let others = receiver(&room, "others", "127.0.0.1#1", &[]);
+    others.await_words("granted");
+    let script = format!(
+        "\"$FLEXCAST_BIN\" send -q 239.1.1.4:5000 {} -r 40M",
+        file.display()
+    );
+    let program = run(&room, &["-w", "239.1.1.4:5000=1", "-v"], &script);
+    program.await_words("waiting for receivers: 0 of 1");
+    let own = receiver(&room, "own", "239.1.1.4:5000", &["--map", MAP]);
+    program.end_well();
+    let said = own.end_well();
+    assert!(said.contains(" 0 lost, 0 duplicates"), "{said}");
+    assert_same(&room.path("own"), &film);
+    // The other stream ran on meanwhile.
+    owner.signal("TERM");
+    let said = others.end_well();
+    assert!(said.contains(" 0 lost, 0 duplicates"), "{said}");
+}
+
+#[test]
 fn after_its_seconds_the_program_starts_anyway() {
     let test = "wait_for::after_its_seconds_the_program_starts_anyway";
     let Some(_world) = World::enter(test) else {
