@@ -45,6 +45,104 @@ fn nothing_is_exported_but_the_hooks() {
     }
 }
 
+/// What the programs of the acceptance tests may call on a socket without us.
+const EXPLAINED: [(&str, &str); 19] = [
+    ("listen", "streams only, so far"),
+    ("accept", "streams only, so far"),
+    ("accept4", "streams only, so far"),
+    ("socketpair", "never mapped"),
+    (
+        "poll",
+        "the descriptor is the kernel's own, ready when the kernel says so",
+    ),
+    ("ppoll", "as poll"),
+    ("__poll_chk", "as poll"),
+    ("select", "as poll"),
+    ("pselect", "as poll"),
+    ("epoll_wait", "as poll"),
+    ("epoll_pwait", "as poll"),
+    ("epoll_ctl", "as poll"),
+    (
+        "recv",
+        "shows no address: the kernel's payload is what the program gets",
+    ),
+    ("read", "as recv"),
+    ("readv", "as recv"),
+    ("ioctl", "FIONBIO, FIONREAD, SIOCGSTAMP: the kernel's own"),
+    (
+        "splice",
+        "os.splice and copying of files, on no socket here",
+    ),
+    ("sendfile", "as sendfile64"),
+    (
+        "sendfile64",
+        "from a file to a stream socket in these programs",
+    ),
+];
+const SOCKET_CALLS: &str = "socket socketpair bind connect listen accept accept4 getsockname \
+    getpeername shutdown close close_range closefrom dup dup2 dup3 fcntl fcntl64 fclose send \
+    sendto sendmsg sendmmsg write writev pwritev2 sendfile sendfile64 splice recv recvfrom \
+    recvmsg recvmmsg read readv __recv_chk __recvfrom_chk __read_chk getsockopt setsockopt ioctl \
+    poll ppoll __poll_chk select pselect epoll_wait epoll_pwait epoll_ctl";
+
+/// The program, and the libraries that it calls sockets through.
+fn with_libraries(program: &str) -> Vec<PathBuf> {
+    let mut which = Command::new("which");
+    // It may be found as a script that looks for the interpreter.
+    let mut asked = Command::new(program);
+    let found = match program {
+        "python3" => support::finish(
+            asked.args(["-c", "import sys; print(sys.executable)"]),
+            LIMIT,
+        ),
+        _ => support::finish(which.arg(program), LIMIT),
+    };
+    let path = std::fs::canonicalize(found.trim()).unwrap();
+    let linked = tool("ldd", &[], &path);
+    let socket_users = [
+        "libavformat",
+        "libgio",
+        "libgst",
+        "libuv",
+        "libnode",
+        "libpython",
+    ];
+    let libraries = linked
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2));
+    let libraries = libraries.filter(|path| socket_users.iter().any(|user| path.contains(user)));
+    let mut all: Vec<PathBuf> = libraries.map(PathBuf::from).collect();
+    all.push(path);
+    all
+}
+
+#[test]
+fn no_socket_call_of_the_acceptance_programs_is_missing() {
+    let said = tool("nm", &["-D", "--defined-only"], &support::library());
+    let exported: BTreeSet<&str> = said.lines().filter_map(|l| l.split(' ').nth(2)).collect();
+    let explained: BTreeSet<&str> = EXPLAINED.iter().map(|(name, _)| *name).collect();
+    let mut called = BTreeSet::new();
+    let mut missing = Vec::new();
+    for program in ["socat", "multicat", "iperf", "ffmpeg", "python3"] {
+        for file in with_libraries(program) {
+            let said = tool("nm", &["-D", "--undefined-only"], &file);
+            let names = said
+                .lines()
+                .filter_map(|line| line.split_whitespace().nth(1));
+            for name in names.map(|name| name.split('@').next().unwrap_or(name)) {
+                if words(SOCKET_CALLS).contains(name) {
+                    called.insert(name.to_owned());
+                    if !exported.contains(name) && !explained.contains(name) {
+                        missing.push(format!("{name} of {}", file.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(called.contains("sendto") && called.len() > 15, "{called:?}");
+    assert_eq!(missing, [""; 0]);
+}
+
 #[test]
 fn thread_local_storage_stays_small() {
     for library in support::libraries() {

@@ -43,7 +43,11 @@ fn lay_link() {
 
 fn listen(group: &str, port: u16, sender: &str) -> Receiver {
     let group: IpAddr = group.parse().unwrap();
-    let id = ChannelId::from_group(group, port).unwrap();
+    let id = if group.to_canonical().is_multicast() {
+        ChannelId::from_group(group, port).unwrap()
+    } else {
+        ChannelId::from_unicast_port(port).unwrap()
+    };
     let channel = Channel::new(sender.parse().unwrap(), id);
     Receiver::open(ReceiverSettings::new(channel, FP)).unwrap()
 }
@@ -103,7 +107,10 @@ fn every_way_of_sending_reaches_the_audience_once_and_in_order() {
     let Some((_world, program)) = enter(test) else {
         return;
     };
-    for (port, (group, range, written, sender)) in (5000..).zip(FAMILIES) {
+    // An address of another host is a channel too, where the rule says that we send.
+    let unicast = ("10.0.0.9", "10.0.0.0/24", "10.0.0.5", "10.0.0.5");
+    let all = FAMILIES.into_iter().chain([unicast]);
+    for (port, (group, range, written, sender)) in (5000..).zip(all) {
         let rule = format!("{range}={written},empty=wait");
         let child = start(&rule, &program, &[group, &port.to_string(), "all"]);
         let mut receiver = listen(group, port, sender);

@@ -55,13 +55,20 @@ struct Sender {
 static STARTED: AtomicBool = AtomicBool::new(false);
 static CHANNELS: PerProcess<Channels> = PerProcess::new();
 
+/// Whether a channel is open, or when that last failed.
+#[derive(Debug, Default)]
+struct Opened {
+    channel: Option<SendingChannel>,
+    failed: Option<Instant>,
+}
+
 /// A channel that the program pushes to.
 #[derive(Debug)]
 pub(crate) struct Pushed {
     channel: Channel,
     app_port: u16,
     empty: EmptyPolicy,
-    open: Mutex<Option<SendingChannel>>,
+    open: Mutex<Opened>,
     looped: AtomicBool,
     waited: AtomicBool,
     /// When it was first used: the one wait counts from here.
@@ -77,7 +84,7 @@ pub(super) fn pushed(channel: Channel, app_port: u16, empty: EmptyPolicy) -> Arc
                 channel,
                 app_port,
                 empty,
-                open: Mutex::new(None),
+                open: Mutex::default(),
                 looped: AtomicBool::new(true),
                 waited: AtomicBool::new(!matches!(empty, EmptyPolicy::Wait { .. })),
                 since: Instant::now(),
@@ -170,32 +177,36 @@ impl Pushed {
 
     fn open(&self) -> Option<SendingChannel> {
         let mut open = lock(&self.open);
-        if open.is_none() {
+        if open.channel.is_none() && open.failed.is_none_or(|at| at.elapsed() >= RETRY) {
             match sending()?.open(self.channel, self.app_port) {
                 Ok(channel) => {
                     ::log::info!("channel {} is open", self.channel);
                     if !self.looped.load(Ordering::Relaxed) {
                         channel.set_loop(false);
                     }
-                    *open = Some(channel);
+                    open.channel = Some(channel);
                 }
-                Err(fault) => ::log::error!("channel {}: {fault}", self.channel),
+                Err(fault) => {
+                    if open.failed.replace(Instant::now()).is_none() {
+                        ::log::error!("channel {} cannot be opened: {fault}", self.channel);
+                    }
+                }
             }
         }
-        open.clone()
+        open.channel.clone()
     }
 
     /// IP_MULTICAST_LOOP.
     pub(super) fn set_loop(&self, on: bool) {
         self.looped.store(on, Ordering::Relaxed);
-        if let Some(channel) = lock(&self.open).as_ref() {
+        if let Some(channel) = &lock(&self.open).channel {
             channel.set_loop(on);
         }
     }
 
     /// SHUT_WR.
     pub(super) fn end(&self) {
-        let open = lock(&self.open).take();
+        let open = lock(&self.open).channel.take();
         if let Some(channel) = open {
             ::log::info!("channel {} ends", self.channel);
             channel.end();

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ static socklen_t name_length;
 static char bytes[100000];
 static atomic_int entered, cleaned, returned;
 static int ours;
+static pid_t helper;
 
 static struct iovec part = {bytes, 1000};
 
@@ -109,7 +111,7 @@ static void locked_by_another(void) {
     fd = mkstemp(path);
     int ready[2];
     pipe(ready);
-    if (!fork()) {
+    if (!(helper = fork())) {
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         int mine = open(path, O_RDWR);
         fcntl(mine, F_SETLK, &lock);
@@ -222,6 +224,11 @@ static int test(const struct call *call) {
         why = "its clean-up did not run";
     else if (!why && now() - start > 1)
         why = "it took a second";
+    if (helper) {
+        kill(helper, SIGKILL);
+        waitpid(helper, NULL, 0);
+        helper = 0;
+    }
     printf(why ? "%s %s FAILED: %s (errno %d)\n" : "%s %s cancelled\n", ours ? "ours" : "foreign",
            call->name, why, returned);
     fflush(stdout);
