@@ -10,9 +10,9 @@ three_relays
 links=(r1 r2 r3 a1 b3)
 for h in "${links[@]}"; do bg_on "$h" "tap-$h" "$WORK/tap.py" eth0 "$FP" 1332; done
 for h in "${links[@]}"; do await "the tap at $h listens" 5 says "tap-$h" listening; done
-for r in a1 b3; do flex "$r" "$r" "$WORK/join" -k 239.1.1.1 5000; done
+for r in a1 b3; do flex "$r" "$r" "$WORK/join" -b 4000000 -k 239.1.1.1 5000; done
 for r in a1 b3; do await "$r joins" 5 says "$r" joined; done
-flex_for 2 239.1.1.1 s push "$WORK/push" -n 400 -r 400 239.1.1.1 5000
+flex_for 2 239.1.1.1 s push "$WORK/push" -n 400 -r 200 239.1.1.1 5000
 await "the sender ends" 20 ended push
 check "with status 0" reap push
 sleep 0.3

@@ -17,7 +17,7 @@ pair() {
     unmapped) under=("$FLEXCAST" run --map 239.9.0.0/16=10.98.0.1 --map 10.97.0.0/16=10.98.0.1 --) ;;
     mapped) under=("$FLEXCAST" run --map 239.1.0.0/16=10.98.0.1 --) ;;
     esac
-    bg c "join-$1" strace -f -qq -o "trace-join-$1" "${under[@]}" "$WORK/join" -k 239.1.1.1 5000
+    bg c "join-$1" strace -f -qq -o "trace-join-$1" "${under[@]}" "$WORK/join" -b 4000000 -k 239.1.1.1 5000
     await "$1: the receiver joins" 10 says "join-$1" joined
     [ "$1" = native ] || await "$1: the shim is in it" 5 shim_loaded "join-$1"
     program=$(program "join-$1")

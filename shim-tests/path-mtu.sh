@@ -26,12 +26,12 @@ check "1000 bytes pass that link in one piece, 1316 do not" \
     eval '{ on s ping -c 1 -W 1 -M do -s 1000 10.98.51.2 && ! on s ping -c 1 -W 1 -M do -s 1316 10.98.51.2; } >ping.out 2>&1'
 
 MAP='239.1.0.0/16=10.98.0.1 [ff3e::8000:0]/96=fd98:0::1'
-flex c four "$WORK/join" -k 239.1.1.1 5000
-flex c six "$WORK/join" -k -i eth0 ff3e::8000:1 5000
-flex a1 near "$WORK/join" -k -i eth0 ff3e::8000:1 5000
+flex c four "$WORK/join" -b 4000000 -k 239.1.1.1 5000
+flex c six "$WORK/join" -b 4000000 -k -i eth0 ff3e::8000:1 5000
+flex a1 near "$WORK/join" -b 4000000 -k -i eth0 ff3e::8000:1 5000
 for r in four six near; do await "$r joins" 5 says "$r" joined; done
-flex s push4 "$WORK/push" -r 500 239.1.1.1 5000
-flex s push6 "$WORK/push" -r 500 -i eth0 ff3e::8000:1 5000
+flex s push4 "$WORK/push" -r 200 239.1.1.1 5000
+flex s push6 "$WORK/push" -r 200 -i eth0 ff3e::8000:1 5000
 await "IPv4 arrives" 5 eval '[ "$(counted c stream)" -gt 100 ]'
 sleep 3
 stop push4
@@ -42,7 +42,7 @@ sleep 0.3
 for r in four six near; do leave "$r"; done
 check "IPv4: nothing lost" unhurt four
 check "IPv6: nothing lost once it came" unhurt six
-check "IPv6: it came within a second" [ "$(tally six first)" -le $(($(tally near first) + 500)) ]
+check "IPv6: it came within a second" [ "$(tally six first)" -le $(($(tally near first) + 200)) ]
 check "IPv6: and to the end" [ "$(tally six last)" -eq "$(tally near last)" ]
 check "a receiver on a wide link is not concerned" unhurt near
 conclude

@@ -12,7 +12,7 @@ three_relays
 traced() {
     local host=$1
     shift
-    flex_traced "$host" "$WORK/join" -k "$@" 239.1.1.1 5000
+    flex_traced "$host" "$WORK/join" -b 4000000 -k "$@" 239.1.1.1 5000
 }
 flex_traced() {
     local host=$1
@@ -48,7 +48,8 @@ done
 # calls HOST: the receive calls of the thread that runs the program itself.
 calls() { grep -hE '^(recv|recvfrom|recvmsg|read)\(' "$(own "$1")" | after_joining; }
 own() { grep -l 'write(2, "joined' "$WORK/trace-$1".*; }
-after_joining() { grep -v '^read('; }
+# The signal that ends it interrupts the last one.
+after_joining() { grep -vE '^read\(|EINTR|ERESTARTSYS'; }
 for r in a1 a2; do
     calls "$r" >"calls-$r"
     total=$(wc -l <"calls-$r") whole=$(grep -c ' = 1316 <' "calls-$r" || true)

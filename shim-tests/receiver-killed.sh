@@ -7,9 +7,9 @@ ours
 topo_tree
 three_relays
 
-flex s push "$WORK/push" -r 500 239.1.1.1 5000
-flex a1 a1 "$WORK/join" -k 239.1.1.1 5000
-flex a2 a2 "$WORK/join" -k 239.1.1.1 5000
+flex s push "$WORK/push" -r 200 239.1.1.1 5000
+flex a1 a1 "$WORK/join" -b 4000000 -k 239.1.1.1 5000
+flex a2 a2 "$WORK/join" -b 4000000 -k 239.1.1.1 5000
 await "the stream reaches a1" 5 streaming a1
 await "the stream reaches a2" 5 streaming a2
 stop a1 KILL

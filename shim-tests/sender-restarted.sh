@@ -17,7 +17,7 @@ declare -A MARK=()
 mark() { for r in a1 b1; do MARK[$r]=$(size "$r"); done; }
 grows() { [ "$(size "$1")" -gt $((${MARK[$1]} + 8192)) ]; }
 
-flex s push-0 "$WORK/push" -r 500 239.1.1.1 5000
+flex s push-0 "$WORK/push" -r 200 239.1.1.1 5000
 mark
 for r in a1 b1; do await "the stream reaches $r" 5 grows "$r"; done
 
@@ -31,7 +31,7 @@ restart() {
     # What was under way is written; from here on only a new stream adds to it.
     mark
     started=$(milliseconds)
-    flex s "push-$1" "$WORK/push" -r 500 239.1.1.1 5000
+    flex s "push-$1" "$WORK/push" -r 200 239.1.1.1 5000
     due=$((killed + 3500 > started + 1500 ? killed + 3500 : started + 1500))
     for r in a1 b1; do
         await "back at $r" "$(((due + 1000 - $(milliseconds)) / 1000)).9" grows "$r"

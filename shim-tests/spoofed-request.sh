@@ -53,7 +53,7 @@ await "it leaves" 3 ended honest
 check "with status 0" reap honest
 
 # An entry that lives is not moved, nor ended, by whoever lacks its nonce.
-flex b1 b1 "$WORK/join" -k 239.1.1.2 5000
+flex b1 b1 "$WORK/join" -b 4000000 -k 239.1.1.2 5000
 await "the victim joins for itself" 5 streaming b1
 at=$(requesters r3 10.98.21.2:)
 bg_on a2 forge2 "$forge" request --as "$at" --to "10.98.0.1:$FP" --channel 239.1.1.2:5000 -n 100

@@ -19,9 +19,9 @@ forged() {
 }
 
 # Pending: no sender runs.
-flex a1 open "$WORK/join" -k 239.1.1.1 5000
+flex a1 open "$WORK/join" -b 4000000 -k 239.1.1.1 5000
 MAP='239.1.0.0/16=10.98.0.1,strict'
-flex a2 strict "$WORK/join" -k 239.1.1.1 5000
+flex a2 strict "$WORK/join" -b 4000000 -k 239.1.1.1 5000
 MAP='239.1.0.0/16=10.98.0.1'
 for job in open strict; do await "$job joins" 5 says "$job" joined; done
 sleep 1
@@ -40,8 +40,8 @@ check "pending under strict: nothing passes" [ "$(tally strict foreign)" -eq 0 ]
 
 # Granted.
 flex s push "$WORK/push" -r 200 239.1.1.1 5000
-flex a1 granted "$WORK/join" -k 239.1.1.1 5000
-flex a2 insider "$WORK/join" -k 239.1.1.1 5000
+flex a1 granted "$WORK/join" -b 4000000 -k 239.1.1.1 5000
+flex a2 insider "$WORK/join" -b 4000000 -k 239.1.1.1 5000
 await "the stream reaches a1" 5 streaming a1
 await "the stream reaches a2" 5 streaming a2
 # A member of the channel is told the token: the control needs it.

@@ -9,17 +9,17 @@ ours
 topo_tree
 
 flex s owner "$WORK/push" -r 200 239.1.1.1 5000
-flex a1 a1 "$WORK/join" -k 239.1.1.1 5000
+flex a1 a1 "$WORK/join" -b 4000000 -k 239.1.1.1 5000
 await "the first sender's stream reaches a1" 5 streaming a1
 flex s other "$WORK/push" -r 200 239.1.1.2 5000
-flex b1 b1 "$WORK/join" -k 239.1.1.2 5000
+flex b1 b1 "$WORK/join" -b 4000000 -k 239.1.1.2 5000
 await "the second sender's stream reaches b1" 5 streaming b1
 
 # newcomer HOST STATE: a receiver that joins the second sender's stream now.
 newcomer() {
     local from
     from=$(milliseconds)
-    flex "$1" "$1" "$WORK/join" -k 239.1.1.2 5000
+    flex "$1" "$1" "$WORK/join" -b 4000000 -k 239.1.1.2 5000
     await "a new receiver gets in while the first is $2" 5 streaming "$1"
     figure "join while the port's holder is $2" $(($(milliseconds) - from)) ms
 }
@@ -36,7 +36,7 @@ newcomer b3 killed
 
 # The other way round: the port's holder now outlives the other.
 flex s third "$WORK/push" -r 200 239.1.1.3 5000
-flex a1 third-in "$WORK/join" -k 239.1.1.3 5000
+flex a1 third-in "$WORK/join" -b 4000000 -k 239.1.1.3 5000
 await "a third sender's stream reaches a1" 5 streaming a1
 stop third KILL
 await "and ends when it is killed" 2 silent a1

@@ -12,10 +12,10 @@ rule=239.1.0.0/16=10.98.0.1
 # late NUMBER: two receivers, one of them 2 s after the other, for group .NUMBER.
 late() {
     MAP=$rule
-    flex a1 "a1-$1" "$WORK/join" -k "239.1.1.$1" 5000
+    flex a1 "a1-$1" "$WORK/join" -b 4000000 -k "239.1.1.$1" 5000
     sleep 2
     check "the sender still waits for the second" silent a1
-    flex b1 "b1-$1" "$WORK/join" -k "239.1.1.$1" 5000
+    flex b1 "b1-$1" "$WORK/join" -b 4000000 -k "239.1.1.$1" 5000
 }
 both() {
     await "the sender ends" 15 ended "push-$1"
@@ -23,18 +23,18 @@ both() {
     sleep 0.3
     for r in a1 b1; do check "$r has all, from the first datagram on" complete "$r-$1" 300; done
 }
-bg s push-1 "$FLEXCAST" run --map "$rule" --wait-for 239.1.1.1:5000=2:20 -- "$WORK/push" -n 300 -r 500 239.1.1.1 5000
+bg s push-1 "$FLEXCAST" run --map "$rule" --wait-for 239.1.1.1:5000=2:20 -- "$WORK/push" -n 300 -r 200 239.1.1.1 5000
 late 1
 await "the program starts" 5 shim_loaded push-1
 both 1
 
 MAP=$rule,empty=wait:2:20
-flex s push-2 "$WORK/push" -n 300 -r 500 239.1.1.2 5000
+flex s push-2 "$WORK/push" -n 300 -r 200 239.1.1.2 5000
 late 2
 both 2
 
 MAP=$rule,empty=wait:2:20
-flex s push-3 "$WORK/push" -n 300 -r 500 -c 239.1.1.3 5000
+flex s push-3 "$WORK/push" -n 300 -r 200 -c 239.1.1.3 5000
 late 3
 # It waited in connect, before its own clock began: no burst.
 both 3
