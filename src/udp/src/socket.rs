@@ -136,12 +136,7 @@ impl UdpSocket {
     /// # Errors
     /// `ENODEV` where there is none, `EPERM` before 5.7 without `CAP_NET_RAW`.
     pub fn bind_to_device(&self, name: &[u8]) -> Result<(), Errno> {
-        sockopt::set_bytes(
-            self.as_raw(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            name,
-        )
+        sockopt::set_bytes(self.as_raw(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name)
     }
 
     /// Asks for a receive buffer of `bytes`, above the system's limit where we may;
