@@ -162,6 +162,30 @@ fn without_loop_receivers_on_this_host_are_left_out() {
 }
 
 #[test]
+fn shutting_down_ends_the_stream_and_the_next_use_begins_another() {
+    let test = "shutting_down_ends_the_stream_and_the_next_use_begins_another";
+    let Some((_world, program)) = enter(test) else {
+        return;
+    };
+    let rule = "239.1.0.0/16=10.0.0.5,empty=wait";
+    let child = start(rule, &program, &["239.1.1.1", "5000", "shuts"]);
+    let mut receiver = listen("239.1.1.1", 5000, "10.0.0.5");
+    for text in ["first", "second"] {
+        let mut heard = Vec::new();
+        loop {
+            match receiver.next(Some(LIMIT)) {
+                Event::Datagram(bytes) => heard.push(support::text(bytes)),
+                Event::Ended => break,
+                Event::TimedOut => panic!("the {text} stream does not end: {heard:?}"),
+                _ => {}
+            }
+        }
+        assert_eq!(heard, [text]);
+    }
+    end(child);
+}
+
+#[test]
 fn the_longest_datagram_is_sent_and_one_byte_more_refused() {
     let test = "the_longest_datagram_is_sent_and_one_byte_more_refused";
     let Some((_world, program)) = enter(test) else {

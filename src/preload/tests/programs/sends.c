@@ -4,6 +4,7 @@
  *   sends GROUP PORT quiet     three datagrams without IP_MULTICAST_LOOP, three with
  *   sends GROUP PORT waits     connects, says how long that took, sends one
  *   sends GROUP PORT limits    the longest datagram, and one byte more
+ *   sends GROUP PORT shuts     sends, shuts down, and once more from another socket
  *   sends GROUP PORT fails     sends one, says the error
  *
  * Promises: ends by itself, status 1 with a reason where a call that should succeed
@@ -157,6 +158,19 @@ static void limits(void) {
     MUST(sendto(fd, "last", 4, 0, to(), length), 4);
 }
 
+static void shuts(void) {
+    for (int i = 0; i < 2; i++) {
+        int fd = fresh();
+        MUST(connect(fd, to(), length), 0);
+        MUST(send(fd, i ? "second" : "first", i ? 6 : 5, 0), i ? 6 : 5);
+        MUST(shutdown(fd, SHUT_WR), 0);
+        MUST(send(fd, "never", 5, MSG_NOSIGNAL), -1);
+        MUST(errno, EPIPE);
+        /* The end is told in the background, and asked for again after it. */
+        sleep(2);
+    }
+}
+
 static void fails(void) {
     int fd = fresh();
     for (int i = 0; i < 3; i++) {
@@ -174,6 +188,7 @@ int main(int count, char **words) {
     length = found->ai_addrlen;
     alarm(30);
     !strcmp(words[3], "all") ? all() : !strcmp(words[3], "quiet") ? quiet()
-        : !strcmp(words[3], "waits") ? waits() : !strcmp(words[3], "limits") ? limits() : fails();
+        : !strcmp(words[3], "waits") ? waits() : !strcmp(words[3], "limits") ? limits()
+        : !strcmp(words[3], "shuts") ? shuts() : fails();
     return 0;
 }
