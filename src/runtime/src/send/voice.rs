@@ -11,15 +11,16 @@
 //! F       one a family in the application's descriptor table, made at the first use
 //! Voice   the same in a background thread's private table, for control
 //! ```
-//! Promises: F's number is high, close-on-exec, checked by `SO_COOKIE` at each
-//! [`FanSockets::get`] and made anew where the application closed it; a number that
-//! became somebody else's is never closed. Is not a way to receive.
+//! Promises: F's number is as high as the descriptor table goes without growing,
+//! close-on-exec, checked by `SO_COOKIE` at each [`FanSockets::get`], and F is made anew
+//! where the application closed it; a number that became somebody else's is never
+//! closed. Is not a way to receive.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use flexcast_udp::{sockopt, Errno, Family, Fd, UdpSocket};
+use flexcast_udp::{process, sockopt, Errno, Family, Fd, UdpSocket};
 
 use crate::background::lock;
 
@@ -27,10 +28,10 @@ const NOWHERE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const NOWHERE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1));
 /// The largest send buffer asked for.
 const BUFFER: u32 = 4 << 20;
-/// Where F's number is looked for: the lowest free one from here on. Not at the limit
-/// itself where that is above 1024: the kernel's table grows with the highest number,
-/// and is copied at each fork.
-const HIGH: [i32; 6] = [1_016, 1_000, 504, 248, 56, 3];
+/// F's number is the lowest free one so far below the end of the descriptor table.
+const BELOW_END: i32 = 8;
+/// The end of a table that has never grown.
+const SMALLEST: i32 = 64;
 
 /// Numbers of the application's table that are ours; -1: none.
 static INTERNAL: [AtomicI32; SLOTS] = [const { AtomicI32::new(-1) }; SLOTS];
@@ -135,6 +136,19 @@ impl Mouth for Voice {
     }
 }
 
+/// Where this process's descriptor table ends (`FDSize`). A number beyond makes it
+/// grow, which in a process with threads waits for an RCU grace period (`expand_fdtable`,
+/// fs/file.c): tens of milliseconds, and seconds on a busy host. A table as large as
+/// the limit allows would be copied at each fork, too.
+fn table_end() -> Option<i32> {
+    let mut status = Vec::new();
+    process::read_file("/proc/thread-self/status", &mut status).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let mut lines = status.lines();
+    let size = lines.find_map(|line| line.strip_prefix("FDSize:"))?;
+    size.trim().parse().ok()
+}
+
 /// One F.
 #[derive(Debug)]
 struct FanSocket {
@@ -146,7 +160,9 @@ impl FanSocket {
     fn new(family: Family, fp: u16) -> Result<FanSocket, Errno> {
         let low = mute(family, fp)?;
         let cookie = low.cookie();
-        let high = HIGH.iter().find_map(|min| low.fd.dup_above(*min).ok());
+        let end = table_end().unwrap_or(SMALLEST);
+        let from = [end - BELOW_END, SMALLEST - BELOW_END, 3];
+        let high = from.iter().find_map(|min| low.fd.dup_above(*min).ok());
         let socket = match high {
             Some(fd) => UdpSocket::from_fd(fd)?,
             None => low,
@@ -227,10 +243,12 @@ mod tests {
 
     #[test]
     fn f_is_high_and_made_anew_when_it_was_closed() {
+        let end = table_end().unwrap();
         let sockets = FanSockets::new(FP);
         let first = sockets.with(Family::V4, |s| (s.as_raw(), s.cookie()));
         let (raw, cookie) = first.unwrap();
-        assert!(raw >= 56, "{raw}");
+        assert!(raw >= end - BELOW_END && raw < end, "{raw} of {end}");
+        assert_eq!(table_end(), Some(end), "the table has not grown");
         assert!(is_internal(raw) && !is_internal(-1) && !is_internal(raw - 1));
         assert_eq!(sockets.with(Family::V4, UdpSocket::cookie), Some(cookie));
         // What close_range(3, ~0) in the application does, and then it opens more.

@@ -117,7 +117,17 @@ impl Actor {
 
     pub(crate) fn answer(&mut self, to: &str) -> String {
         let answer = self.answers.recv_timeout(PATIENCE);
-        answer.unwrap_or_else(|_| panic!("no answer to {to:?}"))
+        answer.unwrap_or_else(|error| {
+            let ended = self.child.try_wait();
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+            let threads = tasks.into_iter().flatten().flatten().map(|task| {
+                let read = |name| std::fs::read_to_string(task.path().join(name));
+                let words = [read("comm"), read("wchan"), read("syscall")];
+                words.map(|word| word.unwrap_or_default()).join(" ")
+            });
+            let threads: Vec<String> = threads.collect();
+            panic!("no answer to {to:?}: {error}, {ended:?}, {threads:?}")
+        })
     }
 
     pub(crate) fn ask(&mut self, command: &str) -> String {
