@@ -333,6 +333,7 @@ fn a_process_without_a_free_descriptor_sends_all_the_same() {
     for stats in receiver.until("all", |s| s.number("received") == 20) {
         assert_eq!(stats.number("missed") + stats.number("twice"), 0);
     }
+    assert_eq!(sender.ask(&format!("counters {V4}")), "20 0 0 0");
 }
 
 #[test]

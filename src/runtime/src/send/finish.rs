@@ -1,8 +1,9 @@
 //! The end of the process, or of its program (exec): every stream ends at once.
 //!
 //! Promises: done by the calling thread alone, since the others may be on their way
-//! out; no lock is waited for longer than 20 ms; blocked senders give up. Receivers
-//! that miss the one End are told by the status, and by silence.
+//! out; no lock is waited for longer than 20 ms, nor what the background thread still
+//! has to hand to another process; blocked senders give up. Receivers that miss the
+//! one End are told by the status, and by silence.
 //! Is not [`super::SendingChannel::end`], which says it three times.
 
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use flexcast_engine::{Outbox, Route};
 use flexcast_udp::batch::{Class, SendBatch};
-use flexcast_udp::Family;
+use flexcast_udp::{process, Family};
 use flexcast_wire::ChannelId;
 
 use super::control::index;
@@ -21,8 +22,22 @@ use crate::background::now;
 /// How long another thread is waited for.
 const HURRY: Duration = Duration::from_millis(20);
 
+/// Datagrams for a channel that another process has: on their way within a
+/// millisecond where the background thread runs.
+fn await_handover(node: &Node) {
+    let until = now() + HURRY;
+    let waits = || {
+        let state = node.lock_within(HURRY);
+        state.is_some_and(|state| state.lines.values().any(|line| line.is_backlogged()))
+    };
+    while waits() && now() < until {
+        process::sleep_us(200);
+    }
+}
+
 /// Ends every open channel.
 pub(super) fn finish(node: &Node) {
+    await_handover(node);
     node.closing.store(true, Ordering::Relaxed);
     let mut letters = [SendBatch::new(), SendBatch::new()];
     let mut statuses = Outbox::new();

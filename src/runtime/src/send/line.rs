@@ -159,11 +159,15 @@ impl Line {
             datagrams: datagrams.len(),
             ..Sent::default()
         };
-        let from_here = !matches!(patience, Patience::Never);
-        if from_here
-            && (self.remote.load(Ordering::Acquire) || self.voiceless.load(Ordering::Relaxed))
-        {
+        let remote = self.remote.load(Ordering::Acquire);
+        let voiceless = self.voiceless.load(Ordering::Relaxed);
+        // The background thread, which others hand theirs, sends from here.
+        if !matches!(patience, Patience::Never) && (remote || voiceless) {
             sent.dropped = self.hand_over(node, datagrams, patience);
+            if !remote {
+                // Counted when it leaves.
+                sent.datagrams = sent.dropped;
+            }
         } else {
             let Some(mut out) = self.lock_out(node, &mut patience) else {
                 if matches!(patience, Patience::Never) {
@@ -185,6 +189,7 @@ impl Line {
             out.shrink();
         }
         self.count(&sent, true);
+        sent.datagrams = datagrams.len();
         Ok(sent)
     }
 
@@ -239,6 +244,11 @@ impl Line {
             });
         }
         0
+    }
+
+    /// Whether datagrams are on their way to another process.
+    pub(super) fn is_backlogged(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > 0
     }
 
     /// One datagram fewer is on its way to another process; whether it arrived.
