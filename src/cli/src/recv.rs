@@ -111,6 +111,13 @@ fn summary(counts: &Counts, queue_drops: u64) -> String {
         "{} datagrams, {} bytes, {} lost, {} duplicates",
         counts.datagrams, counts.bytes, counts.lost, counts.duplicates
     );
+    if counts.foreign > 0 {
+        // A forger, or a node gone wrong.
+        text.push_str(&format!(
+            "; {} dropped as not of the stream",
+            counts.foreign
+        ));
+    }
     if queue_drops > 0 {
         // Said apart: the network is not to blame.
         text.push_str(&format!(
@@ -132,10 +139,15 @@ mod tests {
             bytes: 10_001_600,
             lost: 3,
             duplicates: 0,
-            foreign: 9,
+            foreign: 0,
         };
         let text = "7600 datagrams, 10001600 bytes, 3 lost, 0 duplicates";
         assert_eq!(summary(&counts, 0), text);
         assert!(summary(&counts, 5).contains("net.core.rmem_max"));
+        let forged = Counts {
+            foreign: 9,
+            ..counts
+        };
+        assert!(summary(&forged, 0).ends_with("; 9 dropped as not of the stream"));
     }
 }
