@@ -149,6 +149,11 @@ host() {
     local name
     for name in "$@"; do
         ip netns add "$name"
+        # No detection of duplicate addresses: IPv6 neighbours answer at once.
+        on "$name" sh -c 'for d in all default; do
+            echo 0 >/proc/sys/net/ipv6/conf/$d/accept_dad
+            echo 0 >/proc/sys/net/ipv6/conf/$d/dad_transmits
+        done'
         ip -n "$name" link set lo up
         NICS[$name]=0
     done

@@ -32,7 +32,9 @@ flex a1 near "$WORK/join" -b 4000000 -k -i eth0 ff3e::8000:1 5000
 for r in four six near; do await "$r joins" 5 says "$r" joined; done
 flex s push4 "$WORK/push" -r 200 239.1.1.1 5000
 flex s push6 "$WORK/push" -r 200 -i eth0 ff3e::8000:1 5000
-await "IPv4 arrives" 5 eval '[ "$(counted c stream)" -gt 100 ]'
+await "the stream reaches c" 5 streaming c
+await "relay 2 feeds c, over both" 5 \
+    eval '[ "$(requesters r2 10.98.51.2 | wc -l) $(requesters r2 "[fd98:51::2]" | wc -l)" = "1 1" ]'
 sleep 3
 stop push4
 stop push6
