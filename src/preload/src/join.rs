@@ -33,6 +33,7 @@ use libc::c_int;
 
 pub(crate) use request::{concerns, LONGEST};
 pub(crate) use shown::{change_group, change_source, changed, Changed};
+pub(crate) use shown_options::Shown;
 
 use crate::hook::Verdict;
 use crate::life::lock;
@@ -286,7 +287,7 @@ fn resolve(interface: Interface) -> Interface {
 }
 
 /// What reading an option of one of ours gives; none: the kernel's answer.
-pub(crate) fn get_option(fd: c_int, level: c_int, name: c_int) -> Option<bool> {
+pub(crate) fn get_option(fd: c_int, level: c_int, name: c_int) -> Option<Shown> {
     let socket = table::find(fd)?;
     let joining = lock(&socket.joining);
     if !joining.is_ours() {

@@ -10,7 +10,7 @@ use libc::{c_int, c_void, socklen_t};
 
 use crate::guard::guarded;
 use crate::hook::{fail, hide_missing_multicast, Verdict};
-use crate::join::{self, SourceList};
+use crate::join::{self, Shown, SourceList};
 use crate::{errno, marks, push, real};
 
 /// The value, as far as anybody looks.
@@ -123,8 +123,14 @@ unsafe fn answer(
     length: *mut socklen_t,
 ) -> Verdict {
     guarded(Verdict::Kernel, || {
-        if let Some(on) = join::get_option(fd, level, name) {
-            return give_word(level, on, value, length);
+        match join::get_option(fd, level, name) {
+            Some(Shown::Word(on)) => return give_word(level, on, value, length),
+            Some(Shown::Nothing) if length.is_null() => return Verdict::Fail(libc::EFAULT),
+            Some(Shown::Nothing) => {
+                length.write_unaligned(0);
+                return Verdict::Done(0);
+            }
+            None => {}
         }
         if length.is_null() || !join::concerns(level, name) {
             return Verdict::Kernel;

@@ -13,7 +13,7 @@ use libc::{
     c_int, c_uint, c_void, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec,
 };
 
-use crate::guard::guarded;
+use crate::guard::guarded_anyway;
 use crate::hook::cancellation_point;
 use crate::join::{self, Changed};
 use crate::{marks, real};
@@ -32,7 +32,7 @@ fn changed(fd: c_int, flags: c_int) -> Changed {
 
 #[inline(never)]
 unsafe fn change_source(fd: c_int, address: *mut sockaddr, room: socklen_t, length: socklen_t) {
-    guarded((), || {
+    guarded_anyway((), || {
         join::change_source(fd, address, room, length);
     });
 }
@@ -40,7 +40,7 @@ unsafe fn change_source(fd: c_int, address: *mut sockaddr, room: socklen_t, leng
 /// A message as the kernel has filled it; its name had `room` bytes.
 #[inline(never)]
 unsafe fn change_message(fd: c_int, message: *const msghdr, room: socklen_t, changed: Changed) {
-    guarded((), || {
+    guarded_anyway((), || {
         let (name, length) = ((*message).msg_name, (*message).msg_namelen);
         if name.is_null() {
             return;

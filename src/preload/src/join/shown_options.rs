@@ -30,6 +30,17 @@ const ATTACHING: [c_int; 4] = [
     libc::SO_ATTACH_REUSEPORT_EBPF,
 ];
 const SO_DETACH_REUSEPORT_BPF: c_int = 68;
+/// Reading a filter has the number of attaching one.
+const SO_GET_FILTER: c_int = libc::SO_ATTACH_FILTER;
+
+/// What reading an option gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shown {
+    /// No bytes: there is no filter.
+    Nothing,
+    /// An `int`, on or off.
+    Word(bool),
+}
 
 /// What the program has set.
 #[derive(Clone, Copy, Default, Debug)]
@@ -74,9 +85,12 @@ impl ShownOptions {
     }
 
     /// What reading an option gives; none: the kernel's answer.
-    pub(super) fn get(&self, level: c_int, name: c_int) -> Option<bool> {
+    pub(super) fn get(&self, level: c_int, name: c_int) -> Option<Shown> {
+        if (level, name) == (libc::SOL_SOCKET, SO_GET_FILTER) {
+            return Some(Shown::Nothing);
+        }
         let at = LIST.iter().position(|known| *known == (level, name))?;
-        Some(self.on[at])
+        Some(Shown::Word(self.on[at]))
     }
 
     /// The program sets one; none where it is the kernel's.
@@ -131,8 +145,14 @@ mod tests {
         let mut shown = ShownOptions::default();
         let (socket, one) = (libc::SOL_SOCKET, 1_u32.to_ne_bytes());
         assert_eq!(shown.set(socket, libc::SO_REUSEADDR, &one), Some(Ok(())));
-        assert_eq!(shown.get(socket, libc::SO_REUSEADDR), Some(true));
-        assert_eq!(shown.get(socket, libc::SO_REUSEPORT), Some(false));
+        assert_eq!(
+            shown.get(socket, libc::SO_REUSEADDR),
+            Some(Shown::Word(true))
+        );
+        assert_eq!(
+            shown.get(socket, libc::SO_REUSEPORT),
+            Some(Shown::Word(false))
+        );
         assert_eq!(shown.set(socket, libc::SO_REUSEADDR, &[0; 4]), Some(Ok(())));
         assert!(!shown.shares_port());
         let short = shown.set(socket, libc::SO_REUSEADDR, &[1]);
@@ -141,7 +161,10 @@ mod tests {
             shown.set(libc::SOL_IP, libc::IP_RECVERR, &[1]),
             Some(Ok(()))
         );
-        assert_eq!(shown.get(libc::SOL_IP, libc::IP_RECVERR), Some(true));
+        assert_eq!(
+            shown.get(libc::SOL_IP, libc::IP_RECVERR),
+            Some(Shown::Word(true))
+        );
         assert_eq!(shown.set(socket, libc::SO_RCVBUF, &one), None);
         assert_eq!(shown.get(socket, libc::SO_RCVBUF), None);
     }
