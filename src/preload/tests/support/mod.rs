@@ -69,17 +69,20 @@ pub(crate) fn program(source: impl AsRef<Path>, options: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
     let source = folder.join(source);
     let stem = source.file_stem().expect("a source has a name");
-    let name = format!("{}-{}", stem.to_string_lossy(), std::process::id());
+    let name = format!("{}{}", stem.to_string_lossy(), options.concat());
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Tests run side by side: each builds its own, and the last one's name stays.
+    let own = built.with_extension(std::process::id().to_string());
     let output = Command::new("cc")
         .args(["-O1", "-Wall", "-Wno-unused-result", "-pthread", "-o"])
-        .arg(&built)
+        .arg(&own)
         .arg(&source)
         .args(options)
         .output()
         .expect("cc is installed");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{source:?}: {said}");
+    std::fs::rename(&own, &built).expect("both are in one folder");
     built
 }
 
