@@ -39,6 +39,9 @@ use super::{
 
 /// How often we look whether D is still there, hooks or no hooks.
 const WATCH: Duration = Duration::from_secs(2);
+/// How soon, then at twice the time each, where D was closed here and lives on: in a
+/// thread that a signal is about to wake from its receive call, or in a child.
+const PARTING: Duration = Duration::from_millis(10);
 /// How soon we look again where datagrams come to C that belong to D.
 const SUSPICION: Duration = Duration::from_millis(100);
 /// How soon a filter that could not be attached is tried again.
@@ -78,6 +81,7 @@ pub(super) struct Receiver {
     overlap_until: Time,
     next_watch: Time,
     last_watch: Time,
+    watch: Duration,
 }
 
 impl Receiver {
@@ -99,6 +103,7 @@ impl Receiver {
             overlap_until: Time::NEVER,
             next_watch: now + WATCH,
             last_watch: now,
+            watch: WATCH,
             shared,
         })
     }
@@ -263,7 +268,14 @@ impl Receiver {
     /// D is still there.
     pub(super) fn looked(&mut self, now: Time) {
         self.last_watch = now;
-        self.next_watch = now + WATCH;
+        self.next_watch = now + self.watch;
+        self.watch = self.watch.saturating_mul(2).min(WATCH);
+    }
+
+    /// D was closed here, though it is still there.
+    pub(super) fn expect_end(&mut self, now: Time) {
+        self.watch = PARTING;
+        self.next_watch = now + self.watch;
     }
 
     /// The thread stood still: what is queued is stale, and so is what we know.

@@ -207,7 +207,13 @@ impl Work<Command> for Worker {
                 reply.give(self.change(now, id, |r| r.set_role(role)));
             }
             Command::TellApart(id, reply) => reply.give(self.tell_apart(now, id)),
-            Command::Closed(id, reply) => reply.give(self.look(now, id)),
+            Command::Closed(id, reply) => {
+                let gone = self.look(now, id);
+                if let (false, Some(receiver)) = (gone, self.receivers.get_mut(&id)) {
+                    receiver.expect_end(now);
+                }
+                reply.give(gone);
+            }
             Command::Report(id, reply) => {
                 let receiver = self.receivers.get(&id);
                 reply.give(receiver.map(|r| r.report(&mut self.tools)));

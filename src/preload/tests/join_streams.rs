@@ -1,0 +1,378 @@
+//! What joins mean for the sender: who is counted, who has left, what is asked where.
+//! The sender is the library's own, in this process; the receiver a program under the
+//! preload library, told what to do line by line (`programs/commands.c`).
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, UdpSocket};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flexcast_runtime::send::{SendSettings, Sending, SendingChannel};
+use flexcast_runtime::NodeSettings;
+use flexcast_testbed::World;
+use flexcast_wire::{Body, Channel, ChannelId, Control, Trailer};
+
+mod support;
+
+const FP: u16 = 7450;
+const RULE: &str = "239.1.0.0/16=10.0.0.5";
+const SIX: &str = "[ff3e::8000:0]/112=[2001:db8::5]";
+/// What no hook saw is looked for every two seconds.
+const LOOKED: Duration = Duration::from_secs(3);
+/// A leave is sent at once; everything is on one host.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
+fn enter(test: &str) -> Option<World> {
+    support::library();
+    let world = World::enter(test)?;
+    for line in [
+        "link add v0 type veth peer name v1",
+        "address add 10.0.0.5/24 dev v0",
+        "address add 2001:db8::5/64 dev v0 nodad",
+        "link set v0 up",
+        "link set v1 up",
+    ] {
+        let status = Command::new("ip").args(line.split(' ')).status();
+        assert!(status.expect("ip is installed").success(), "ip {line}");
+    }
+    Some(world)
+}
+
+/// The sender of one channel.
+struct Sender {
+    _sending: Arc<Sending>,
+    channel: SendingChannel,
+}
+
+impl Sender {
+    fn start(group: &str, sender: &str) -> Sender {
+        let settings = SendSettings {
+            fp: FP,
+            node: NodeSettings::sender(),
+        };
+        let sending = Sending::start(settings).expect("FP is free");
+        let group: IpAddr = group.parse().unwrap();
+        let id = ChannelId::from_group(group, 5000).unwrap();
+        let channel = Channel::new(sender.parse().unwrap(), id);
+        let channel = sending.open(channel, 40_000).expect("it opens");
+        Sender {
+            _sending: sending,
+            channel,
+        }
+    }
+
+    fn send(&self, text: &str) {
+        let parts = [text.as_bytes()];
+        self.channel.send(&[&parts[..]], true).expect("it is sent");
+    }
+
+    /// Waits for this number of receivers; how long that took.
+    fn counts(&self, receivers: u64, limit: Duration) -> Duration {
+        let began = Instant::now();
+        while self.channel.receivers() != receivers {
+            let now = self.channel.receivers();
+            assert!(
+                began.elapsed() < limit,
+                "{now} receivers, not {receivers}, after {limit:?}"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        began.elapsed()
+    }
+}
+
+/// The program under the library.
+struct Receiver {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Receiver {
+    fn start(rule: &str, group: &str, wrapped_by: &[&str], path: Option<&str>) -> Receiver {
+        let program = support::program("commands.c", &[]);
+        let mut command = match wrapped_by.split_first() {
+            None => Command::new(&program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&program);
+                command
+            }
+        };
+        command
+            .args([group, "5000"])
+            .env("LD_PRELOAD", support::library())
+            .env("FLEXCAST_MAP", rule)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if let Some(path) = path {
+            command.env("FLEXCAST_PATH", path);
+        }
+        let mut child = command.spawn().expect("the program starts");
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Receiver {
+            child,
+            to,
+            from: BufReader::new(from),
+        }
+    }
+
+    fn tell(&mut self, line: &str) -> String {
+        writeln!(self.to, "{line}").expect("it reads");
+        let mut answer = String::new();
+        self.from.read_line(&mut answer).expect("it answers");
+        answer.trim_end().to_owned()
+    }
+
+    fn joins(&mut self, how: &str) {
+        assert_eq!(self.tell(&format!("join {how}")), "joined");
+    }
+
+    /// Tells the last line, and waits for the end.
+    fn ends(mut self, line: &str) {
+        writeln!(self.to, "{line}").expect("it reads");
+        let status = self.child.wait().expect("it is our child");
+        assert!(status.success(), "{line}: {status}");
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const LONG: Duration = Duration::from_secs(5);
+
+#[test]
+fn every_way_of_closing_leaves_at_once() {
+    let test = "every_way_of_closing_leaves_at_once";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    for path in [None, Some("user")] {
+        let mut receiver = Receiver::start(RULE, "239.1.1.1", &[], path);
+        for way in ["leave", "close", "range", "over", "blocked"] {
+            for how in ["group shared", "any shared", "any alone"] {
+                receiver.joins(how);
+                sender.counts(1, LONG);
+                receiver.tell(way);
+                sender.counts(0, AT_ONCE);
+                // The number, and the port, are free again.
+                if way == "leave" {
+                    receiver.tell("close");
+                }
+            }
+        }
+        receiver.joins("group shared");
+        sender.counts(1, LONG);
+        assert_eq!(receiver.tell("twice"), "closed once");
+        sender.send("still there");
+        assert!(receiver.tell("hear 1000").starts_with("still there"));
+        sender.counts(1, LONG);
+        receiver.tell("close");
+        sender.counts(0, AT_ONCE);
+        receiver.joins("any shared");
+        sender.counts(1, LONG);
+        receiver.ends("exit");
+        sender.counts(0, AT_ONCE);
+    }
+}
+
+#[test]
+fn a_close_that_goes_past_every_hook_is_noticed() {
+    let test = "a_close_that_goes_past_every_hook_is_noticed";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    let mut receiver = Receiver::start(RULE, "239.1.1.1", &[], None);
+    for how in ["group shared", "any shared", "any alone"] {
+        receiver.joins(how);
+        sender.counts(1, LONG);
+        receiver.tell("raw");
+        sender.counts(0, LOOKED);
+    }
+}
+
+#[test]
+fn while_a_child_holds_the_socket_nobody_leaves() {
+    let test = "while_a_child_holds_the_socket_nobody_leaves";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    let mut receiver = Receiver::start(RULE, "239.1.1.1", &[], None);
+    receiver.joins("group shared");
+    sender.counts(1, LONG);
+    assert_eq!(receiver.tell("child"), "closed");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(sender.channel.receivers(), 1);
+    assert_eq!(receiver.tell("end"), "ended");
+    sender.counts(0, LOOKED);
+}
+
+#[test]
+fn sources_read_the_senders_address_and_port() {
+    let test = "sources_read_the_senders_address_and_port";
+    let Some(_world) = enter(test) else { return };
+    for (group, address, rule) in [
+        ("239.1.1.1", "10.0.0.5", RULE),
+        ("ff3e::8000:1", "2001:db8::5", SIX),
+    ] {
+        let sender = Sender::start(group, address);
+        for path in [None, Some("user")] {
+            let mut receiver = Receiver::start(rule, group, &[], path);
+            receiver.joins("any shared");
+            sender.counts(1, LONG);
+            sender.send("word");
+            let heard = receiver.tell("hear 1000");
+            assert_eq!(heard, format!("word from {address} 40000"));
+            receiver.ends("exit");
+            sender.counts(0, AT_ONCE);
+        }
+    }
+}
+
+#[test]
+fn another_user_without_capabilities_receives_alike() {
+    let test = "another_user_without_capabilities_receives_alike";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    let user = [
+        "unshare",
+        "--user",
+        "--map-user=1000",
+        "--map-group=1000",
+        "--keep-caps",
+        "setpriv",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+    ];
+    for path in [None, Some("user")] {
+        let mut receiver = Receiver::start(RULE, "239.1.1.1", &user, path);
+        receiver.joins("group shared");
+        sender.counts(1, LONG);
+        sender.send("word");
+        assert_eq!(receiver.tell("hear 1000"), "word from 10.0.0.5 40000");
+        receiver.tell("close");
+        sender.counts(0, AT_ONCE);
+    }
+}
+
+/// Sends one ordinary datagram to port 5000 of this host.
+fn unicast(text: &str) {
+    let socket = UdpSocket::bind("10.0.0.5:0").unwrap();
+    // Nobody there is no error of the test's.
+    let _ = socket.send_to(text.as_bytes(), "10.0.0.5:5000");
+}
+
+#[test]
+fn ordinary_unicast_passes_where_the_socket_has_the_port_and_is_not_strict() {
+    let test = "ordinary_unicast_passes_where_the_socket_has_the_port_and_is_not_strict";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    for (options, how, passes) in [
+        ("", "any alone", true),
+        (",strict", "any alone", false),
+        ("", "any shared", false),
+        (",port=keep", "any shared", true),
+        (",port=keep,strict", "any shared", false),
+        ("", "group alone", false),
+    ] {
+        for path in [None, Some("user")] {
+            let rule = format!("{RULE}{options}");
+            let mut receiver = Receiver::start(&rule, "239.1.1.1", &[], path);
+            receiver.joins(how);
+            sender.counts(1, LONG);
+            unicast("plain");
+            let heard = receiver.tell("hear 200");
+            let case = format!("{options} {how} {path:?}: {heard}");
+            assert_eq!(heard.starts_with("plain"), passes, "{case}");
+            assert_eq!(heard == "nothing", !passes, "{case}");
+            // The positive control: the stream passes in every case.
+            sender.send("stream");
+            assert!(receiver.tell("hear 1000").starts_with("stream"), "{case}");
+            receiver.ends("exit");
+            sender.counts(0, AT_ONCE);
+        }
+    }
+}
+
+#[test]
+fn via_names_who_is_asked() {
+    let test = "via_names_who_is_asked";
+    let Some(_world) = enter(test) else { return };
+    let node = UdpSocket::bind(("10.0.0.5", FP)).unwrap();
+    node.set_read_timeout(Some(LONG)).unwrap();
+    let rule = "239.1.0.0/16=10.0.0.9,via=10.0.0.5";
+    let mut receiver = Receiver::start(rule, "239.1.1.1", &[], None);
+    receiver.joins("group shared");
+    let mut bytes = [0; 2048];
+    let (length, _) = node.recv_from(&mut bytes).expect("a request comes");
+    let (body, trailer) = Trailer::split(&bytes[..length]).expect("it has a trailer");
+    let control = Control::parse_body(body, &trailer).expect("it is control");
+    assert!(matches!(control.body, Body::Request(_)), "{control:?}");
+    let group: IpAddr = "239.1.1.1".parse().unwrap();
+    let id = ChannelId::from_group(group, 5000).unwrap();
+    let wanted = Channel::new("10.0.0.9".parse().unwrap(), id);
+    assert_eq!(control.header.channel, wanted);
+}
+
+#[test]
+fn the_end_of_a_joined_stream_is_silent_and_a_new_one_follows() {
+    let test = "the_end_of_a_joined_stream_is_silent_and_a_new_one_follows";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    let mut receiver = Receiver::start(RULE, "239.1.1.1", &[], None);
+    receiver.joins("group shared");
+    sender.counts(1, LONG);
+    sender.send("first");
+    assert!(receiver.tell("hear 1000").starts_with("first"));
+    sender.channel.end();
+    assert_eq!(receiver.tell("hear 500"), "nothing");
+    let group: IpAddr = "239.1.1.1".parse().unwrap();
+    let id = ChannelId::from_group(group, 5000).unwrap();
+    let channel = Channel::new("10.0.0.5".parse().unwrap(), id);
+    let again = sender._sending.open(channel, 40_001).expect("it opens");
+    let began = Instant::now();
+    while again.receivers() != 1 {
+        assert!(began.elapsed() < LONG, "nobody asks for the new stream");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    again
+        .send(&[&[&b"second"[..]][..]], true)
+        .expect("it is sent");
+    let heard = receiver.tell("hear 1000");
+    assert!(heard.starts_with("second from 10.0.0.5"), "{heard}");
+}
+
+#[test]
+fn a_receiver_that_no_rule_concerns_is_left_alone() {
+    let test = "a_receiver_that_no_rule_concerns_is_left_alone";
+    let Some(_world) = enter(test) else { return };
+    let status = Command::new("ip")
+        .args("route add 224.0.0.0/4 dev v0".split(' '))
+        .status();
+    assert!(status.unwrap().success());
+    let multicast = UdpSocket::bind("10.0.0.5:0").unwrap();
+    for rule in [
+        "239.9.0.0/16=10.0.0.5",
+        "239.1.0.0/16:6000=10.0.0.5",
+        "239.1.0.0/16=10.0.0.5,role=push",
+        "239.1.0.0/16",
+    ] {
+        for how in ["group shared", "any shared", "any alone"] {
+            let mut receiver = Receiver::start(rule, "239.1.1.1", &[], None);
+            receiver.joins(how);
+            multicast.send_to(b"native", "239.1.1.1:5000").unwrap();
+            let heard = receiver.tell("hear 1000");
+            assert!(
+                heard.starts_with("native from 10.0.0.5"),
+                "{rule} {how}: {heard}"
+            );
+            let threads = format!("/proc/{}/task", receiver.child.id());
+            let threads = std::fs::read_dir(threads).unwrap().count();
+            assert_eq!(threads, 1, "nothing was started: {rule} {how}");
+            receiver.ends("exit");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+/* commands: does to a receiving socket what it is told, one line of standard input at
+ * a time, and says what came of it.
+ *
+ *   commands GROUP PORT
+ *
+ *   join [any|group] [shared|alone]   socket, bind, join: "joined"
+ *   leave  close  raw (syscall)  range (close_range)  over (dup2 of /dev/null)
+ *   blocked   another thread waits in recv; dup2 over it, then a signal, as Java does
+ *   twice     dup, then close of the first number alone
+ *   child     a child holds it, and ends on the next "end"
+ *   hear MS   what arrives within that time, or "nothing"
+ *   exit  _exit
+ * Is not aware of any library.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int fd = -1, child_ends;
+static pid_t child;
+static struct addrinfo *group;
+
+static void done(const char *what) {
+    printf("%s\n", what);
+    fflush(stdout);
+}
+
+static void join(int to_group, int shared) {
+    int on = 1;
+    fd = socket(group->ai_family, SOCK_DGRAM, 0);
+    if (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on))
+        err(1, "SO_REUSEADDR");
+    struct sockaddr_storage any = {.ss_family = (sa_family_t)group->ai_family};
+    ((struct sockaddr_in *)&any)->sin_port = ((struct sockaddr_in *)group->ai_addr)->sin_port;
+    if (bind(fd, to_group ? group->ai_addr : (struct sockaddr *)&any, group->ai_addrlen))
+        err(1, "bind");
+    struct group_req r = {0};
+    memcpy(&r.gr_group, group->ai_addr, group->ai_addrlen);
+    int level = group->ai_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+    if (setsockopt(fd, level, MCAST_JOIN_GROUP, &r, sizeof r))
+        err(1, "join");
+    done("joined");
+}
+
+static void leave(void) {
+    struct group_req r = {0};
+    memcpy(&r.gr_group, group->ai_addr, group->ai_addrlen);
+    int level = group->ai_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+    if (setsockopt(fd, level, MCAST_LEAVE_GROUP, &r, sizeof r))
+        err(1, "leave");
+    done("left");
+}
+
+static void woken(int number) { (void)number; }
+
+static void *wait_in_recv(void *result) {
+    char bytes[100];
+    *(long *)result = recv(fd, bytes, sizeof bytes, 0);
+    return NULL;
+}
+
+static void over(void) {
+    int null = open("/dev/null", O_RDWR);
+    if (dup2(null, fd) != fd)
+        err(1, "dup2");
+    close(null);
+}
+
+static void blocked(void) {
+    struct sigaction action = {.sa_handler = woken};
+    sigaction(SIGUSR1, &action, NULL);
+    long result = 0;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, wait_in_recv, &result))
+        exit(1);
+    usleep(100000);
+    over();
+    pthread_kill(thread, SIGUSR1);
+    pthread_join(thread, NULL);
+    done(result < 0 ? "woken" : "a datagram");
+}
+
+static void hold_in_child(void) {
+    int ends[2];
+    if (pipe(ends))
+        err(1, "pipe");
+    child_ends = ends[1];
+    child = fork();
+    if (!child) {
+        char byte;
+        close(ends[1]);
+        _exit(read(ends[0], &byte, 1) != 0);
+    }
+    close(ends[0]);
+    close(fd);
+    done("closed");
+}
+
+static void hear(int ms) {
+    char bytes[2048];
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (poll(&p, 1, ms) != 1) {
+        done("nothing");
+        return;
+    }
+    ssize_t got = recvfrom(fd, bytes, sizeof bytes - 1, 0, (struct sockaddr *)&from, &length);
+    if (got < 0)
+        err(1, "recvfrom");
+    bytes[got] = 0;
+    char host[100], port[20];
+    getnameinfo((struct sockaddr *)&from, length, host, sizeof host, port, sizeof port,
+                NI_NUMERICHOST | NI_NUMERICSERV);
+    printf("%s from %s %s\n", bytes, host, port);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM};
+    if (argc != 3 || getaddrinfo(argv[1], argv[2], &hints, &group))
+        return 2;
+    char line[100];
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        if (!strncmp(line, "join", 4)) {
+            join(strstr(line, "group") != NULL, strstr(line, "shared") != NULL);
+        } else if (!strcmp(line, "leave")) {
+            leave();
+        } else if (!strcmp(line, "close")) {
+            close(fd);
+            done("closed");
+        } else if (!strcmp(line, "raw")) {
+            syscall(SYS_close, fd);
+            done("closed");
+        } else if (!strcmp(line, "range")) {
+            close_range((unsigned)fd, ~0U, 0);
+            done("closed");
+        } else if (!strcmp(line, "over")) {
+            over();
+            close(fd);
+            done("closed");
+        } else if (!strcmp(line, "blocked")) {
+            blocked();
+        } else if (!strcmp(line, "twice")) {
+            int other = dup(fd);
+            close(fd);
+            fd = other;
+            done("closed once");
+        } else if (!strcmp(line, "child")) {
+            hold_in_child();
+        } else if (!strcmp(line, "end")) {
+            close(child_ends);
+            waitpid(child, NULL, 0);
+            done("ended");
+        } else if (!strncmp(line, "hear ", 5)) {
+            hear(atoi(line + 5));
+        } else if (!strcmp(line, "exit")) {
+            exit(0);
+        } else if (!strcmp(line, "_exit")) {
+            _exit(0);
+        } else {
+            return 3;
+        }
+    }
+    return 0;
+}
