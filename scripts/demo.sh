@@ -37,7 +37,7 @@ if have ffmpeg; then
     md5=(-map 0 -c copy -f framemd5)
     ffmpeg -v error -nostdin -i reference "${md5[@]}" -y reference.md5
 else
-    if [ $# -gt 0 ]; then head -c 1316000 "$1" >in; else head -c 1316000 /dev/urandom >in; fi
+    if [ $# -gt 0 ]; then head -c 1316000 "$1" >in && truncate -s /1316 in; else head -c 1316000 /dev/urandom >in; fi
     cp in reference
     push=(./push -r 200 -f in)
     to="$group $port"
@@ -79,7 +79,7 @@ printf 's$ flexcast run --map %s --wait-for %s=6 -- %s\n' "$MAP" "$group:$port" 
 bg s push "$FLEXCAST" run --map "$MAP" --wait-for "$group:$port=6" -- "${push[@]}"
 await "the sender ends" 60 ended push
 check "with status 0" reap push
-have ffmpeg && echo "(ffmpeg receivers end 10 s after the last datagram)"
+! have ffmpeg || echo "(ffmpeg receivers end 10 s after the last datagram)"
 sleep 0.5
 for r in a1 a2 a3 b1 b2 b3; do
     [ "${PROGRAM[$r]}" = ffmpeg ] || stop "$r" TERM || true
@@ -90,8 +90,12 @@ done
 frames() { grep -v '^#' "$1" | awk -F, '{ print $1 $5 $6 }' | sha256sum | cut -c 1-16; }
 bytes() { sha256sum <"$1" | cut -c 1-16; }
 printf '\n%-10s %-10s %-10s %-18s %-18s\n' receiver program 'sum of' received 'written to a file'
+# multicat fills ffmpeg's shorter datagrams up with null packets: its frames count.
+if have ffmpeg && have multicat; then
+    ffmpeg -v error -nostdin -i a3.got "${md5[@]}" -y a3.md5
+fi
 for r in a1 a2 a3 b1 b2 b3; do
-    if [ "${PROGRAM[$r]}" = ffmpeg ]; then
+    if [ -e "$r.md5" ]; then
         of=frames got=$(frames "$r.md5") wanted=$(frames reference.md5)
     else
         of=bytes got=$(bytes "$r.got") wanted=$(bytes reference)

@@ -32,7 +32,7 @@ on() { in_host "$1" "${ENDPOINT[@]}" "${@:2}"; }
 relay() {
     local h
     for h in "$@"; do
-        in_host "$h" "$FLEXCAST" relay >"$WORK/relay-$h.out" 2>"$WORK/relay-$h.log" &
+        ip netns exec "$h" "$FLEXCAST" relay >"$WORK/relay-$h.out" 2>"$WORK/relay-$h.log" &
         echo $! >"$WORK/relay-$h.pid"
         disown # so that `wait` waits for programs only
         await "the relay at $h captures" 5 says "relay-$h" capturing

@@ -227,8 +227,9 @@ packets_are_datagrams() {
 # --- what links carry
 
 # count_on HOST: counts what arrives on eth0, towards the receivers' side, and on
-# all interfaces for control. A segmented send counts its bytes, not its packets,
-# so datagrams are read as bytes over the known datagram size (`stream_bytes`).
+# all interfaces for control. Ends of streams (24 bytes of UDP) are left out. A
+# segmented send counts its bytes, not its packets, so datagrams are read as bytes
+# over the known datagram size (`datagrams`).
 count_on() {
     on "$1" nft -f - <<NFT
 table inet count {
@@ -237,8 +238,8 @@ table inet count {
     counter unicast { }
     chain pre {
         type filter hook prerouting priority -350; policy accept;
-        iifname "eth0" udp sport $FP meta nfproto ipv4 ip dscp 0 counter name stream
-        iifname "eth0" udp sport $FP meta nfproto ipv6 ip6 dscp 0 counter name stream
+        iifname "eth0" udp sport $FP udp length != 24 ip dscp 0 counter name stream
+        iifname "eth0" udp sport $FP udp length != 24 ip6 dscp 0 counter name stream
         ip dscp cs6 meta l4proto udp counter name control
         ip6 dscp cs6 meta l4proto udp counter name control
         iifname "eth0" meta l4proto udp udp sport != $FP udp dport != $FP counter name unicast
