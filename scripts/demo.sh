@@ -19,8 +19,8 @@ if [ "${SHIM_TEST_INSIDE:-}" != "$$" ]; then
 fi
 # shellcheck source=shim-tests/lib.sh
 . "$here/../shim-tests/lib.sh"
-# shellcheck source=shim-tests/draw.sh
-. "$here/../shim-tests/draw.sh"
+# shellcheck source=shim-tests/room/draw.sh
+. "$here/../shim-tests/room/draw.sh"
 ours
 topo_tree
 packets_are_datagrams

@@ -24,7 +24,7 @@ packets_are_datagrams
 {
     declare -f await milliseconds counted says
     declare -p WORK FP FLEXCAST ENDPOINT
-    cat "$ROOT/shim-tests/draw.sh"
+    cat "$ROOT/shim-tests/room/draw.sh"
     cat <<'RC'
 in_host() { ip netns exec "$@"; }
 eval "$(declare -f counted | sed 's/\bon "\$1"/in_host "$1"/')"
