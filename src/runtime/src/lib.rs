@@ -28,7 +28,8 @@ pub use flexcast_udp::Errno;
 /// door to the kernel: single calls by number, which meet no hook.
 pub mod kernel {
     pub use flexcast_udp::process::{
-        boottime_us, interface_of, list_entries, local_addresses, pid, read_file, read_link, sleep_us,
+        boottime_us, interface_of, list_entries, local_addresses, pid, read_file, read_link,
+        sleep_us,
     };
     pub use flexcast_udp::{raw, sockopt};
 }
