@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,6 +92,16 @@ struct Receiver {
 
 impl Receiver {
     fn start(rule: &str, group: &str, wrapped_by: &[&str], path: Option<&str>) -> Receiver {
+        Receiver::start_under(&support::library(), rule, group, wrapped_by, path)
+    }
+
+    fn start_under(
+        library: &Path,
+        rule: &str,
+        group: &str,
+        wrapped_by: &[&str],
+        path: Option<&str>,
+    ) -> Receiver {
         let program = support::program("commands.c", &[]);
         let mut command = match wrapped_by.split_first() {
             None => Command::new(&program),
@@ -102,7 +113,7 @@ impl Receiver {
         };
         command
             .args([group, "5000"])
-            .env("LD_PRELOAD", support::library())
+            .env("LD_PRELOAD", library)
             .env("FLEXCAST_MAP", rule)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -294,6 +305,27 @@ fn ordinary_unicast_passes_where_the_socket_has_the_port_and_is_not_strict() {
             receiver.ends("exit");
             sender.counts(0, AT_ONCE);
         }
+    }
+}
+
+#[test]
+fn a_thread_that_waits_for_a_stream_can_be_cancelled() {
+    let test = "a_thread_that_waits_for_a_stream_can_be_cancelled";
+    let libraries = support::libraries();
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    for library in libraries {
+        let mut receiver = Receiver::start_under(&library, RULE, "239.1.1.1", &[], None);
+        receiver.joins("group shared");
+        sender.counts(1, LONG);
+        for call in ["recv", "recvfrom", "recvmsg", "recvmmsg"] {
+            let ended = receiver.tell(&format!("cancel {call}"));
+            assert_eq!(ended, "cancelled", "{call} under {library:?}");
+        }
+        sender.send("still here");
+        assert!(receiver.tell("hear 1000").starts_with("still here"));
+        receiver.ends("exit");
+        sender.counts(0, AT_ONCE);
     }
 }
 

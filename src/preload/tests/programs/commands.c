@@ -7,6 +7,8 @@
  *   leave  close  raw (syscall)  range (close_range)  over (dup2 of /dev/null)
  *   blocked   another thread waits in recv; dup2 over it, then a signal, as Java does
  *   twice     dup, then close of the first number alone
+ *   cancel CALL   another thread waits in recv, recvfrom, recvmsg or recvmmsg, and is
+ *             cancelled
  *   child     a child holds it, and ends on the next "end"
  *   hear MS   what arrives within that time, or "nothing"
  *   exit  _exit
@@ -93,6 +95,35 @@ static void blocked(void) {
     done(result < 0 ? "woken" : "a datagram");
 }
 
+static void *wait_in(void *call) {
+    char bytes[100];
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    struct iovec part = {bytes, sizeof bytes};
+    struct mmsghdr m = {.msg_hdr = {.msg_name = &from, .msg_namelen = sizeof from,
+                                    .msg_iov = &part, .msg_iovlen = 1}};
+    if (!strcmp(call, "recv"))
+        recv(fd, bytes, sizeof bytes, 0);
+    else if (!strcmp(call, "recvfrom"))
+        recvfrom(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&from, &length);
+    else if (!strcmp(call, "recvmsg"))
+        recvmsg(fd, &m.msg_hdr, 0);
+    else if (!strcmp(call, "recvmmsg"))
+        recvmmsg(fd, &m, 1, 0, NULL);
+    return NULL;
+}
+
+static void cancel(char *call) {
+    pthread_t thread;
+    void *result = NULL;
+    if (pthread_create(&thread, NULL, wait_in, call))
+        exit(1);
+    usleep(50000);
+    pthread_cancel(thread);
+    pthread_join(thread, &result);
+    done(result == PTHREAD_CANCELED ? "cancelled" : "returned");
+}
+
 static void hold_in_child(void) {
     int ends[2];
     if (pipe(ends))
@@ -160,6 +191,8 @@ int main(int argc, char **argv) {
             close(fd);
             fd = other;
             done("closed once");
+        } else if (!strncmp(line, "cancel ", 7)) {
+            cancel(line + 7);
         } else if (!strcmp(line, "child")) {
             hold_in_child();
         } else if (!strcmp(line, "end")) {
