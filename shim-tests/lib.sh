@@ -89,7 +89,7 @@ finish() {
         status=75
     fi
     if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
-        for name in "$WORK"/*.log; do
+        for name in "$WORK"/*.log "$WORK"/*.out; do
             [ -s "$name" ] || continue
             printf -- '--- %s\n' "$(basename "$name")"
             tail -n 20 "$name"
