@@ -33,9 +33,12 @@ impl Asked {
         SocketAddr::new(self.requester.channel().sender, port)
     }
 
-    /// Whether its stream is to be delivered where only `only` is.
+    /// Whether its stream is to be delivered where only `only` is. S:FP is what a
+    /// program is shown whose sender's own port is not known yet: who has connected to
+    /// it means this S, also when the port is known.
     pub(super) fn is_from(&self, only: SocketAddr) -> bool {
         let port_fits = only.port() == 0
+            || only.port() == self.asking.at.port()
             || self.requester.app_port() == 0
             || self.requester.app_port() == only.port();
         only.ip() == self.requester.channel().sender && port_fits

@@ -28,6 +28,7 @@ mod worker;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flexcast_engine::RequesterSettings;
 use flexcast_udp::filter::Untrailed;
@@ -44,6 +45,9 @@ use worker::Command;
 
 /// The most channels of one socket.
 pub const MAX_CHANNELS: usize = 64;
+
+/// How long a receive call waits for the port of a sender that has just begun.
+const CATCH_UP: Duration = Duration::from_millis(20);
 
 /// Which way the stream takes to a socket (`FLEXCAST_PATH`).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -237,6 +241,21 @@ impl ReceivingSocket {
     #[must_use]
     pub fn source_of(&self, from: SocketAddr) -> SocketAddr {
         self.0.shared.sources.show(from)
+    }
+
+    /// Whether a stream may have begun whose grant, which came before its first
+    /// datagram, was not taken in yet: then [`ReceivingSocket::source_of`] shows S:FP
+    /// where [`ReceivingSocket::catch_up`] would make it show the sender's own port.
+    /// Takes no lock and makes no system call.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.0.shared.is_unsettled()
+    }
+
+    /// Returns when all control that had come is taken in, after 20 ms at most.
+    pub fn catch_up(&self) {
+        let (id, background) = (self.0.shared.id, &self.0.process.background);
+        let _ = background.ask_within(CATCH_UP, |reply| Command::Hear(id, reply));
     }
 
     /// Whether [`ReceivingSocket::source_of`] can tell all senders of this socket

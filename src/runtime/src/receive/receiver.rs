@@ -338,6 +338,8 @@ impl Receiver {
                 }
             }
         }
+        let waits = |a: &Asked| a.is_wanted() && !a.requester.is_granted();
+        self.shared.set_unsettled(self.asked.iter().any(waits));
         self.shared
             .set_ambiguous(ambiguous && !self.is_overlapping());
         self.shared.sources.replace(&shown);

@@ -16,6 +16,7 @@ pub(super) struct Shared {
     pub(super) sources: Sources,
     over: AtomicBool,
     ambiguous: AtomicBool,
+    unsettled: AtomicBool,
 }
 
 impl Shared {
@@ -27,6 +28,7 @@ impl Shared {
             sources: Sources::new(),
             over: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
         }
     }
 
@@ -46,5 +48,14 @@ impl Shared {
 
     pub(super) fn set_ambiguous(&self, ambiguous: bool) {
         self.ambiguous.store(ambiguous, Ordering::Relaxed);
+    }
+
+    /// Whether a stream may begin whose grant was not taken in yet.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_unsettled(&self, unsettled: bool) {
+        self.unsettled.store(unsettled, Ordering::Relaxed);
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum Command {
     SetUntrailed(u64, Untrailed, Reply<Filtered>),
     SetRole(u64, u8, Reply<Filtered>),
     TellApart(u64, Reply<Result<(), Errno>>),
+    /// Take in what control has come.
+    Hear(u64, Reply<()>),
     Closed(u64, Reply<bool>),
     Report(u64, Reply<Option<ReceiveReport>>),
     LeaveAll(Reply<()>),
@@ -207,6 +209,12 @@ impl Work<Command> for Worker {
                 reply.give(self.change(now, id, |r| r.set_role(role)));
             }
             Command::TellApart(id, reply) => reply.give(self.tell_apart(now, id)),
+            Command::Hear(id, reply) => {
+                if let Some(receiver) = self.receivers.get_mut(&id) {
+                    receiver.hear(now, &mut self.tools);
+                }
+                reply.give(());
+            }
             Command::Closed(id, reply) => {
                 let gone = self.look(now, id);
                 if let (false, Some(receiver)) = (gone, self.receivers.get_mut(&id)) {

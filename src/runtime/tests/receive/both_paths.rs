@@ -192,6 +192,7 @@ fn connect_narrows_to_one_source() {
         for (source, hears_mine, hears_theirs) in [
             ("127.0.0.1:41000", true, false),
             ("127.0.0.1:0", true, false),
+            (&room.node.at.to_string(), true, false),
             ("127.0.0.1:41001", false, false),
             ("127.0.0.2:777", false, true),
             ("[::ffff:127.0.0.2]:777", false, true),
@@ -217,6 +218,26 @@ fn connect_narrows_to_one_source() {
         room.passes(mine, b"all again");
         assert_eq!(other.send(theirs, b"theirs too"), 1);
         assert_eq!(room.recv().0, b"theirs too");
+    }
+}
+
+#[test]
+fn the_first_datagram_shows_its_senders_port_to_who_catches_up() {
+    let room = Room::new(WAYS[0], Path::Kernel, Untrailed::Drop);
+    assert!(!room.socket.is_unsettled(), "nothing is asked for");
+    for id in 1..=100 {
+        let channel = room.node.channel(id);
+        room.join(channel);
+        assert!(room.socket.is_unsettled());
+        until("a pending entry", || room.node.receivers(channel) == 1);
+        room.node.open_with(channel, b"first");
+        let mut buffer = [0; 8];
+        let (_, from) = room.d.recv_from(&mut buffer).unwrap();
+        room.socket.catch_up();
+        let shown = room.socket.source_of(from);
+        assert_eq!(shown.port(), crate::node::APP_PORT, "channel {id}");
+        assert!(!room.socket.is_unsettled());
+        room.socket.leave(&channel).unwrap();
     }
 }
 

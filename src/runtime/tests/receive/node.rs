@@ -109,6 +109,19 @@ impl Node {
         state.sender.open(now(), channel, app_port)
     }
 
+    /// Opens a channel, and sends its grants and one datagram right behind them.
+    pub(crate) fn open_with(&self, channel: Channel, body: &[u8]) {
+        let mut state = self.state.lock().unwrap();
+        state.sender.open(now(), channel, APP_PORT);
+        let mut out = Outbox::new();
+        state.sender.poll(now(), &mut out);
+        for (letter, bytes) in out.iter() {
+            self.say(letter.to, bytes);
+        }
+        drop(state);
+        assert!(self.send(channel, body) > 0);
+    }
+
     pub(crate) fn end(&self, channel: Channel) {
         self.state.lock().unwrap().sender.end(now(), channel.id);
     }
