@@ -53,6 +53,8 @@ pub(crate) struct Joining {
     bound: Option<SocketAddr>,
     memberships: Memberships,
     receiving: Option<Receiving>,
+    /// The parent, from whom it was inherited by fork, asks for its streams.
+    receives_elsewhere: bool,
     /// Options that only seem to be set.
     options: ShownOptions,
     /// The program connected it: nothing else is to be heard.
@@ -60,9 +62,21 @@ pub(crate) struct Joining {
 }
 
 impl Joining {
+    /// The same in a forked child: its parent receives for both.
+    pub(crate) fn inherited(&self) -> Joining {
+        Joining {
+            bound: self.bound,
+            memberships: self.memberships.clone(),
+            receiving: None,
+            receives_elsewhere: self.receives_elsewhere || self.receiving.is_some(),
+            options: self.options,
+            only: self.only,
+        }
+    }
+
     /// Whether it is bound or receives by us.
     fn is_ours(&self) -> bool {
-        self.bound.is_some() || self.receiving.is_some()
+        self.bound.is_some() || self.receiving.is_some() || self.receives_elsewhere
     }
 
     /// The port of its channels; 0 where it is not bound.

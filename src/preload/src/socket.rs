@@ -61,6 +61,7 @@ impl Socket {
     pub(crate) fn inherited(&self) -> Option<Socket> {
         let names = *self.names.try_lock().ok()?;
         let pushing = self.pushing.try_lock().ok()?.inherited();
+        let joining = self.joining.try_lock().ok()?.inherited();
         Some(Socket {
             cookie: AtomicU64::new(self.cookie()),
             coming: AtomicU64::new(0),
@@ -68,7 +69,7 @@ impl Socket {
             numbers: AtomicUsize::new(0),
             names: Mutex::new(names),
             pushing: Mutex::new(pushing),
-            joining: Mutex::default(),
+            joining: Mutex::new(joining),
         })
     }
 

@@ -221,6 +221,24 @@ fn while_a_child_holds_the_socket_nobody_leaves() {
 }
 
 #[test]
+fn what_a_child_does_to_the_socket_does_not_cost_its_parent_the_stream() {
+    let test = "what_a_child_does_to_the_socket_does_not_cost_its_parent_the_stream";
+    let Some(_world) = enter(test) else { return };
+    let sender = Sender::start("239.1.1.1", "10.0.0.5");
+    for how in ["group shared", "any shared", "any alone"] {
+        let mut receiver = Receiver::start(RULE, "239.1.1.1", &[], None);
+        receiver.joins(how);
+        sender.counts(1, LONG);
+        assert_eq!(receiver.tell("forked"), "it is over");
+        sender.counts(1, LONG);
+        sender.send("word");
+        assert!(receiver.tell("hear 1000").starts_with("word"), "{how}");
+        receiver.ends("exit");
+        sender.counts(0, AT_ONCE);
+    }
+}
+
+#[test]
 fn sources_read_the_senders_address_and_port() {
     let test = "sources_read_the_senders_address_and_port";
     let Some(_world) = enter(test) else { return };

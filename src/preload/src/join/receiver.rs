@@ -85,8 +85,8 @@ pub(super) fn settle(
     joining: &mut Joining,
 ) -> Result<(), c_int> {
     let port = joining.port(fd);
-    if port == 0 {
-        return Ok(()); // The bind will say.
+    if port == 0 || joining.receives_elsewhere {
+        return Ok(()); // The bind will say; or the parent asks.
     }
     let is_ours = |m: &Membership| wanted(world, m, port).is_some();
     let for_kernel = joining.memberships.split_off(is_ours);

@@ -8,11 +8,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use flexcast_runtime::receive::ReceivingSocket;
 use libc::{c_int, c_void, cmsghdr, msghdr, sockaddr, socklen_t};
 
+use crate::guard;
 use crate::name::{self, Family, Name};
 
 /// Numbers of a page; pages are made when needed and stay.
@@ -35,6 +36,9 @@ pub(super) struct Shown {
 struct Slot {
     shown: AtomicPtr<Shown>,
     readers: AtomicUsize,
+    /// Whether there is one, and whether it has a group: a hint, read before a call
+    /// that may wait.
+    hint: AtomicU8,
 }
 
 type Page = [Slot; PER_PAGE];
@@ -58,6 +62,7 @@ fn slot_made(fd: c_int) -> Option<&'static Slot> {
         let slot = |_| Slot {
             shown: AtomicPtr::new(ptr::null_mut()),
             readers: AtomicUsize::new(0),
+            hint: AtomicU8::new(0),
         };
         let fresh = Box::into_raw(Box::new(std::array::from_fn(slot)));
         let null = ptr::null_mut();
@@ -79,6 +84,10 @@ pub(super) fn set(fd: c_int, shown: Option<Shown>) {
         None => slot(fd),
     };
     let Some(slot) = slot else { return };
+    let hint = shown
+        .as_ref()
+        .map_or(0, |s| 1 + u8::from(s.group.is_some()));
+    slot.hint.store(hint, Ordering::Relaxed);
     let fresh = shown.map_or(ptr::null_mut(), |shown| Box::into_raw(Box::new(shown)));
     let old = slot.shown.swap(fresh, Ordering::SeqCst);
     if old.is_null() {
@@ -105,6 +114,7 @@ pub(super) fn forget() {
             for slot in page {
                 slot.shown.store(ptr::null_mut(), Ordering::SeqCst);
                 slot.readers.store(0, Ordering::SeqCst);
+                slot.hint.store(0, Ordering::Relaxed);
             }
         }
     }
@@ -134,11 +144,10 @@ pub(crate) enum Changed {
 
 /// See [`Changed`].
 pub(crate) fn changed(fd: c_int) -> Changed {
-    let group = look(fd, |shown| shown.group.is_some());
-    match group {
-        None => Changed::Nothing,
-        Some(false) => Changed::Source,
-        Some(true) => Changed::SourceAndGroup,
+    match slot(fd).map_or(0, |slot| slot.hint.load(Ordering::Relaxed)) {
+        0 => Changed::Nothing,
+        1 => Changed::Source,
+        _ => Changed::SourceAndGroup,
     }
 }
 
@@ -160,13 +169,23 @@ pub(crate) unsafe fn change_source(
     let Some(from) = name::read(address, length) else {
         return false;
     };
-    let seen = look(fd, |shown| {
-        let source = shown.socket.source_of(from);
-        let plain = |a: SocketAddr| (a.ip().to_canonical(), a.port());
-        let asked = shown.asked.iter().any(|a| plain(*a) == plain(from));
-        (source, asked || source != from)
-    });
-    let Some((source, is_stream)) = seen else {
+    let seen = match source_of(fd, from) {
+        Some(seen) if seen.behind => {
+            // Not for a handler that interrupts our own work: it would wait for us.
+            let socket = look(fd, |shown| shown.socket.clone());
+            guard::guarded((), || {
+                if let Some(socket) = socket {
+                    socket.catch_up();
+                }
+            });
+            source_of(fd, from)
+        }
+        seen => seen,
+    };
+    let Some(Seen {
+        source, is_stream, ..
+    }) = seen
+    else {
         return false;
     };
     if source != from {
@@ -175,6 +194,27 @@ pub(crate) unsafe fn change_source(
         name.give(address, &raw mut room);
     }
     is_stream
+}
+
+/// Whom a datagram seems to be from.
+struct Seen {
+    source: SocketAddr,
+    is_stream: bool,
+    /// Its sender's port may have come, and was not taken in yet.
+    behind: bool,
+}
+
+fn source_of(fd: c_int, from: SocketAddr) -> Option<Seen> {
+    look(fd, |shown| {
+        let source = shown.socket.source_of(from);
+        let plain = |a: SocketAddr| (a.ip().to_canonical(), a.port());
+        let asked = shown.asked.iter().any(|a| plain(*a) == plain(from));
+        Seen {
+            source,
+            is_stream: asked || source != from,
+            behind: asked && source == from && shown.socket.is_unsettled(),
+        }
+    })
 }
 
 fn family_of(address: SocketAddr) -> Family {

@@ -16,6 +16,7 @@ public class Joins {
     public static void main(String[] arguments) throws Exception {
         int port = Integer.parseInt(arguments[1]), count = Integer.parseInt(arguments[3]);
         MulticastSocket socket = new MulticastSocket(port);
+        socket.setReceiveBufferSize(400000);
         InetAddress group = InetAddress.getByName(arguments[0]);
         socket.joinGroup(new InetSocketAddress(group, port), null);
         DatagramPacket packet = new DatagramPacket(new byte[65536], 65536);

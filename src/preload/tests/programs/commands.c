@@ -10,6 +10,7 @@
  *   cancel CALL   another thread waits in recv, recvfrom, recvmsg or recvmmsg, and is
  *             cancelled
  *   child     a child holds it, and ends on the next "end"
+ *   forked    a child connects it, disconnects it and closes it
  *   hear MS   what arrives within that time, or "nothing"
  *   exit  _exit
  * Is not aware of any library.
@@ -140,6 +141,25 @@ static void hold_in_child(void) {
     done("closed");
 }
 
+static void use_in_child(void) {
+    pid_t user = fork();
+    if (!user) {
+        struct sockaddr_storage name = {0}, other = {.ss_family = (sa_family_t)group->ai_family};
+        socklen_t length = sizeof name;
+        int same = !getsockname(fd, (struct sockaddr *)&name, &length) &&
+                   ((struct sockaddr_in *)&name)->sin_port ==
+                       ((struct sockaddr_in *)group->ai_addr)->sin_port;
+        ((struct sockaddr_in *)&other)->sin_port = htons(9);
+        int connected = !connect(fd, (struct sockaddr *)&other, group->ai_addrlen);
+        other.ss_family = AF_UNSPEC;
+        int disconnected = !connect(fd, (struct sockaddr *)&other, group->ai_addrlen);
+        _exit(!(same && connected && disconnected && !close(fd)));
+    }
+    int status = 1;
+    waitpid(user, &status, 0);
+    done(status ? "it fails" : "it is over");
+}
+
 static void hear(int ms) {
     char bytes[2048];
     struct sockaddr_storage from;
@@ -195,6 +215,8 @@ int main(int argc, char **argv) {
             cancel(line + 7);
         } else if (!strcmp(line, "child")) {
             hold_in_child();
+        } else if (!strcmp(line, "forked")) {
+            use_in_child();
         } else if (!strcmp(line, "end")) {
             close(child_ends);
             waitpid(child, NULL, 0);

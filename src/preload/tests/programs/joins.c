@@ -4,7 +4,8 @@
  *
  * SOURCE is this host's address (of the group's family, v4-mapped for a v4-mapped
  * GROUP), from which the program itself sends to the group. Topics: options, late,
- * shapes, names, sources, connect, numbers, copied, calls.
+ * shapes, names, sources, connect, own, numbers,
+ * copied, calls.
  * Promises: the same lines wherever multicast manners are kept: with the kernel's
  * multicast, and without. Waits for a stream to begin, up to 10 s, and says where it
  * does not. Is not aware of any library.
@@ -553,6 +554,32 @@ static void connects(void) {
     close(fd);
 }
 
+/* One socket that joins the group and sends to it, as peers of many do. */
+static void own(void) {
+    int first = sender;
+    for (int shares = 0; shares < 2; shares++)
+        for (int late_join = 0; late_join < 2; late_join++) {
+            int fd = bound(0, shares), on = 1, off = 0;
+            int at = group.ss_family == AF_INET ? SOL_IP : SOL_IPV6;
+            int loop = at == SOL_IP ? IP_MULTICAST_LOOP : IPV6_MULTICAST_LOOP;
+            sender = fd;
+            if (late_join)
+                push("before it joins");
+            TRY("join", plain(fd, JOIN, &group, NULL, 0));
+            await(fd);
+            hears("its own", fd);
+            name_of(fd);
+            TRY("loop off", setsockopt(fd, at, loop, &off, sizeof off));
+            hears("not its own", fd);
+            TRY("loop on", setsockopt(fd, at, loop, &on, sizeof on));
+            hears("its own", fd);
+            TRY("leave", plain(fd, LEAVE, &group, NULL, 0));
+            hears("left", fd);
+            close(fd);
+        }
+    sender = first;
+}
+
 static void wait_for(int epoll, const char *what, int ms) {
     struct epoll_event events[8];
     int count = epoll_wait(epoll, events, 8, ms);
@@ -831,7 +858,7 @@ int main(int argc, char **argv) {
         void (*run)(void);
     } topics[] = {{"options", options}, {"late", late},         {"shapes", shape_by_shape},
                   {"names", names},     {"sources", sources},   {"connect", connects},
-                  {"numbers", numbers}, {"copied", copied},     {"calls", receive_calls}};
+                  {"numbers", numbers}, {"own", own}, {"copied", copied},     {"calls", receive_calls}};
     for (unsigned n = 0; n < sizeof topics / sizeof *topics; n++)
         if (!strcmp(argv[1], topics[n].name)) {
             topics[n].run();
