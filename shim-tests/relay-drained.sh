@@ -12,14 +12,6 @@ receivers=(a1 a2 b1)
 for r in "${receivers[@]}"; do flex "$r" "$r" "$WORK/join" -b 4000000 -k 239.1.1.1 5000; done
 for r in "${receivers[@]}"; do await "the stream reaches $r" 5 streaming "$r"; done
 
-# copies HOST: tenths of a copy of the stream that the link to HOST carried in a second.
-copies() {
-    local sent at
-    sent=$(datagrams r1 1316) at=$(datagrams "$1" 1316)
-    sleep 1
-    sent=$(($(datagrams r1 1316) - sent)) at=$(($(datagrams "$1" 1316) - at))
-    echo $((at * 10 / (sent > 0 ? sent : 1)))
-}
 one() { [ "$1" -ge 8 ] && [ "$1" -le 12 ]; }
 
 n=$(copies r2)

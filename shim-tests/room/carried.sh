@@ -75,3 +75,14 @@ silent() {
     sleep 0.15
     ! streaming "$1"
 }
+
+# copies HOST [SIZE]: tenths of a copy of the stream that the link to HOST carried in two
+# seconds, by what the sender's link carried meanwhile. That one is read before and
+# after, as reading takes its time on a busy machine.
+copies() {
+    local size=${2:-1316} sent at
+    sent=-$(datagrams r1 "$size") at=-$(datagrams "$1" "$size") sent=$((sent - $(datagrams r1 "$size")))
+    sleep 2
+    sent=$((sent + $(datagrams r1 "$size"))) at=$((at + $(datagrams "$1" "$size"))) sent=$((sent + $(datagrams r1 "$size")))
+    echo $((at * 20 / (sent > 0 ? sent : 1)))
+}
