@@ -1,0 +1,121 @@
+//! A sender that opens channels only when somebody asks: what it is told of who came
+//! and who went. Is not the accepting call (`runtime`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use flexcast_engine::{Entropy, NodeSettings, Outbox, Requester, RequesterSettings, Sender, Time};
+use flexcast_wire::{Body, Channel, Control, NodeId, Nonce, Verdict};
+
+const FROM: &str = "10.0.0.2:4000";
+
+fn sender() -> Sender {
+    let mut state = 1_u64;
+    let entropy = Entropy::new(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state ^ state >> 29
+    });
+    Sender::new(Time(0), NodeSettings::sender(), entropy)
+}
+
+fn channel() -> Channel {
+    "10.0.0.1#5".parse().unwrap()
+}
+
+fn requester(now: Time, nonce: u64) -> Requester {
+    let at = SocketAddr::new(channel().sender, 7450);
+    let settings = RequesterSettings::default();
+    Requester::new(now, channel(), Nonce(nonce), NodeId::NONE, at, settings)
+}
+
+fn asked() -> IpAddr {
+    channel().sender
+}
+
+/// Lets both talk until neither has anything to say.
+fn talk(now: Time, requester: &mut Requester, sender: &mut Sender) {
+    let from: SocketAddr = FROM.parse().unwrap();
+    let (mut up, mut down) = (Outbox::new(), Outbox::new());
+    requester.poll(now, &mut up);
+    for _ in 0..8 {
+        for (_, bytes) in up.iter() {
+            let control = Control::parse(bytes).unwrap();
+            sender.on_control(now, from, asked(), &control, &mut down);
+        }
+        up.clear();
+        sender.poll(now, &mut down);
+        for (_, bytes) in down.iter() {
+            let control = Control::parse(bytes).unwrap();
+            match &control.body {
+                Body::Challenge(challenge) => {
+                    requester.on_challenge(now, &control.header, challenge.cookie, &mut up);
+                }
+                Body::Status(status) => {
+                    requester.on_status(now, &control.header, status, &mut up);
+                }
+                _ => {}
+            }
+        }
+        down.clear();
+    }
+}
+
+#[test]
+fn a_channel_is_wanted_while_somebody_asks_and_nobody_opened_it() {
+    let (mut sender, mut now) = (sender(), Time(1_000_000));
+    let mut requester = requester(now, 9);
+    talk(now, &mut requester, &mut sender);
+    assert_eq!(sender.take_wanted(), [channel()]);
+    assert_eq!(sender.take_wanted(), [], "told once");
+    assert_eq!(sender.waiting(), [channel()]);
+    now = now + Duration::from_secs(2);
+    talk(now, &mut requester, &mut sender);
+    assert_eq!(sender.take_wanted(), [channel()], "it asks again");
+    sender.open(now, channel(), 0);
+    talk(now, &mut requester, &mut sender);
+    assert!(requester.is_granted());
+    assert_eq!(sender.waiting(), []);
+    assert_eq!(sender.take_wanted(), []);
+    assert_eq!(
+        sender.summary(now, channel().id).unwrap().requesters.len(),
+        1
+    );
+}
+
+#[test]
+fn a_deserted_channel_is_suspended_and_the_next_one_waits() {
+    let (mut sender, mut now) = (sender(), Time(1_000_000));
+    let mut first = requester(now, 9);
+    talk(now, &mut first, &mut sender);
+    let token = sender.open(now, channel(), 0);
+    talk(now, &mut first, &mut sender);
+    assert!(!sender.suspend(now, channel().id), "somebody is there");
+    assert_eq!(sender.take_emptied(), []);
+    first.leave(now, false);
+    talk(now, &mut first, &mut sender);
+    assert_eq!(sender.take_emptied(), [channel().id]);
+    assert!(sender.is_deserted(channel().id));
+    assert!(sender.suspend(now, channel().id));
+    assert!(!sender.suspend(now, channel().id), "it is not open");
+    assert!(!sender.is_open(channel().id));
+    now = now + Duration::from_secs(1);
+    let mut second = requester(now, 10);
+    talk(now, &mut second, &mut sender);
+    assert_eq!(second.verdict().map(|v| v.0), Some(Verdict::Pending));
+    assert_ne!(sender.open(now, channel(), 0), token, "another stream");
+}
+
+#[test]
+fn an_audience_that_fell_silent_is_told_as_gone() {
+    let (mut sender, mut now) = (sender(), Time(1_000_000));
+    let mut first = requester(now, 9);
+    talk(now, &mut first, &mut sender);
+    sender.open(now, channel(), 0);
+    talk(now, &mut first, &mut sender);
+    now = now + Duration::from_secs(36);
+    let mut out = Outbox::new();
+    sender.poll(now, &mut out);
+    assert_eq!(sender.take_emptied(), [channel().id]);
+}
