@@ -12,7 +12,7 @@ mod single;
 pub use receive::{ReceiveBatch, Received, Segments};
 pub(crate) use send::is_foreign;
 pub use send::{Flushed, SendBatch};
-pub use single::{recv_one, send_one, MAX_PARTS};
+pub use single::{recv_one, recv_parts, send_one, Arrival, MAX_PARTS};
 
 /// What a datagram is to the network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

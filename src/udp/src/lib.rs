@@ -28,7 +28,7 @@ pub mod sockopt;
 pub mod unix;
 
 pub use address::{canonical, canonical_socket, Family};
-pub use batch::{recv_one, send_one, Class, ReceiveBatch, Received, SendBatch};
+pub use batch::{recv_one, recv_parts, send_one, Class, ReceiveBatch, Received, SendBatch};
 pub use errno::Errno;
 pub use fan_out::{FanOut, Target};
 pub use fd::{is_live, Fd};

@@ -25,6 +25,27 @@ impl UdpSocket {
     /// As socket(2): `EAFNOSUPPORT` where the family is not there, `EMFILE`.
     pub fn new(family: Family) -> Result<Self, Errno> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        Self::of_kind(family, kind)
+    }
+
+    /// A socket for a program, which chooses how it behaves.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::new`].
+    pub fn for_program(family: Family, nonblocking: bool, cloexec: bool) -> Result<Self, Errno> {
+        let mut kind = libc::SOCK_DGRAM;
+        for (wanted, flag) in [
+            (nonblocking, libc::SOCK_NONBLOCK),
+            (cloexec, libc::SOCK_CLOEXEC),
+        ] {
+            if wanted {
+                kind |= flag;
+            }
+        }
+        Self::of_kind(family, kind)
+    }
+
+    fn of_kind(family: Family, kind: i32) -> Result<Self, Errno> {
         let arguments = [
             int(family.domain()),
             int(kind),

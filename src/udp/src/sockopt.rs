@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::address::{field, RawAddress};
+use crate::address::{field, Family, RawAddress};
 use crate::filter::{Instruction, Program};
 use crate::raw::{call, int};
 use crate::Errno;
@@ -93,6 +93,46 @@ fn name_of(number: libc::c_long, raw: i32) -> Result<SocketAddr, Errno> {
     // full length into `length`; both live through the call.
     unsafe { call(number, [int(raw), bytes_at, length_at, 0, 0, 0]) }?;
     address.decode().ok_or(Errno::EAFNOSUPPORT)
+}
+
+/// Binds a socket that is not ours.
+///
+/// # Errors
+/// As bind(2).
+pub fn bind(raw: i32, address: SocketAddr) -> Result<(), Errno> {
+    with_address(libc::SYS_bind, raw, address)
+}
+
+/// Connects a datagram socket that is not ours, which does not block.
+///
+/// # Errors
+/// As connect(2).
+pub fn connect(raw: i32, address: SocketAddr) -> Result<(), Errno> {
+    with_address(libc::SYS_connect, raw, address)
+}
+
+/// Receives no more (`shutdown` with `SHUT_RD`); whoever waits is woken, on a socket
+/// that is not connected too.
+///
+/// # Errors
+/// `ENOTCONN` where it is not connected (and yet it is done, `inet_shutdown`).
+pub fn shut_down_receiving(raw: i32) -> Result<(), Errno> {
+    let arguments = [int(raw), int(libc::SHUT_RD), 0, 0, 0, 0];
+    // SAFETY: shutdown takes integers only.
+    unsafe { call(libc::SYS_shutdown, arguments) }.map(drop)
+}
+
+fn with_address(number: libc::c_long, raw: i32, address: SocketAddr) -> Result<(), Errno> {
+    let family = match domain(raw)? {
+        libc::AF_INET => Family::V4,
+        libc::AF_INET6 => Family::V6,
+        _ => return Err(Errno::EAFNOSUPPORT),
+    };
+    let name = RawAddress::encode(address, family)?;
+    let bytes_at = name.bytes.as_ptr() as usize;
+    let length = name.length as usize;
+    // SAFETY: the kernel reads `length` (at most 28) bytes that live through the call.
+    unsafe { call(number, [int(raw), bytes_at, length, 0, 0, 0]) }.map(drop)
 }
 
 /// `SO_DOMAIN`: `AF_INET`, `AF_INET6`, ...

@@ -1,6 +1,7 @@
 //! One datagram out, one in.
 //!
 //! Promises: as the batches, without their slots: everything is on the stack.
+//! [`recv_parts`] alone may block, for it is a program's own receive call.
 //! Is not: a way to send many.
 
 use std::net::{IpAddr, SocketAddr};
@@ -101,4 +102,51 @@ pub fn recv_one<'a>(socket: &UdpSocket, buffer: &'a mut [u8]) -> Result<Received
     let control = &control.bytes[..header.control_length.min(Ancillary::CAPACITY)];
     let length = length.min(buffer.len());
     Ok(received(&buffer[..length], name, control, header.flags))
+}
+
+/// What [`recv_parts`] took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Bytes of the datagram, also where the parts had no room for all of them.
+    pub length: usize,
+    /// Whether they had none.
+    pub truncated: bool,
+}
+
+/// Takes one datagram of a socket that is not ours into `first`, and what follows into
+/// `second`. Waits as the descriptor's own mode says (`O_NONBLOCK`, `SO_RCVTIMEO`),
+/// where `wait` is set; `peek` leaves it queued.
+///
+/// # Errors
+/// As recvmsg(2): `EAGAIN` where none is queued and none waited for, `EINTR` where a
+/// signal came, `EBADF`, `ENOTSOCK`.
+pub fn recv_parts(
+    raw: i32,
+    first: &mut [u8],
+    second: &mut [u8],
+    wait: bool,
+    peek: bool,
+) -> Result<Arrival, Errno> {
+    let mut parts = [IoVec::writing(first), IoVec::writing(second)];
+    let mut header = MessageHeader {
+        parts: parts.as_mut_ptr() as usize,
+        part_count: parts.len(),
+        ..MessageHeader::default()
+    };
+    let mut flags = libc::MSG_TRUNC;
+    if !wait {
+        flags |= libc::MSG_DONTWAIT;
+    }
+    if peek {
+        flags |= libc::MSG_PEEK;
+    }
+    let header_at = (&raw mut header) as usize;
+    let arguments = [int(raw), header_at, int(flags), 0, 0, 0];
+    // SAFETY: the header names locals of this frame and the caller's buffers, each
+    // with its true length; nobody else holds them during the call.
+    let length = unsafe { call(libc::SYS_recvmsg, arguments) }?;
+    Ok(Arrival {
+        length,
+        truncated: header.flags & libc::MSG_TRUNC != 0,
+    })
 }

@@ -4,6 +4,7 @@
 //! from one of the sources, with that source's token where it is known, and then
 //! without its trailer; all other datagrams with the magic are dropped. Datagrams
 //! without it fare as [`Untrailed`] says. IPv4, IPv6, and IPv4 on an IPv6 socket.
+//! A [`reader`] keeps the end of stream too, and both with their trailers.
 //! Is not: a check of what the sender's address is worth: sources can be forged,
 //! tokens cannot.
 //!
@@ -77,6 +78,44 @@ pub fn receiver(
     family: Family,
     passengers: &[u32],
 ) -> Program {
+    let kept = Kept {
+        keep: Keep::WithoutTrailer,
+        ends: false,
+    };
+    build(sources, untrailed, words, family, passengers, kept)
+}
+
+/// The filter of a socket whose program reads trailers itself: data and ends of the
+/// sources, whole, and nothing else. As [`receiver`] in all other respects.
+#[must_use]
+pub fn reader(
+    sources: &[Source],
+    words: FilterWords,
+    family: Family,
+    passengers: &[u32],
+) -> Program {
+    let kept = Kept {
+        keep: Keep::Whole,
+        ends: true,
+    };
+    build(sources, Untrailed::Drop, words, family, passengers, kept)
+}
+
+/// What is kept of the stream.
+#[derive(Clone, Copy)]
+struct Kept {
+    keep: Keep,
+    ends: bool,
+}
+
+fn build(
+    sources: &[Source],
+    untrailed: Untrailed,
+    words: FilterWords,
+    family: Family,
+    passengers: &[u32],
+    kept: Kept,
+) -> Program {
     let magic = words.data_word & words.magic_mask;
     debug_assert_eq!(words.control_word & words.magic_mask, magic);
     debug_assert_eq!(words.end_word & words.magic_mask, magic);
@@ -93,7 +132,14 @@ pub fn receiver(
     assembler.emit(AND, words.magic_mask);
     assembler.require(JUMP_EQUAL, magic, strange);
     assembler.emit(LOAD_WORD_INDEXED, 12);
-    assembler.branch(JUMP_EQUAL, words.data_word, data, refused);
+    if kept.ends {
+        let other = assembler.label();
+        assembler.branch(JUMP_EQUAL, words.data_word, data, other);
+        assembler.place(other);
+        assembler.branch(JUMP_EQUAL, words.end_word, data, refused);
+    } else {
+        assembler.branch(JUMP_EQUAL, words.data_word, data, refused);
+    }
 
     assembler.place(strange);
     match untrailed {
@@ -112,7 +158,7 @@ pub fn receiver(
     assembler.give_back(0);
 
     assembler.place(data);
-    match_sources(&mut assembler, sources, family, Keep::WithoutTrailer);
+    match_sources(&mut assembler, sources, family, kept.keep);
     assembler.give_back(0);
 
     let mut program = assembler.finish();

@@ -64,6 +64,28 @@ fn source(address: &str, token: Option<u64>) -> Source {
 }
 
 #[test]
+fn a_reader_keeps_data_and_ends_of_its_sources_whole_and_nothing_else() {
+    let sources = [source("10.0.0.1:7450", Some(TOKEN))];
+    for family in [Family::V4, Family::V6] {
+        let program = reader(&sources, WORDS, family, &[1, 2]);
+        let data = trailed(b"body", TOKEN, WORDS.data_word);
+        let end = trailed(b"", TOKEN, WORDS.end_word);
+        assert_eq!(kept(&program, "10.0.0.1:7450", &data), Some(20));
+        assert_eq!(kept(&program, "10.0.0.1:7450", &end), Some(16));
+        let control = trailed(b"", TOKEN, WORDS.control_word);
+        assert_eq!(kept(&program, "10.0.0.1:7450", &control), None);
+        assert_eq!(kept(&program, "10.0.0.1:7451", &data), None);
+        let forged = trailed(b"body", TOKEN ^ 1, WORDS.data_word);
+        assert_eq!(kept(&program, "10.0.0.1:7450", &forged), None);
+        assert_eq!(
+            kept(&program, "10.0.0.1:7450", b"plain and long enough"),
+            None
+        );
+        assert_eq!(program.passengers(), [1, 2]);
+    }
+}
+
+#[test]
 fn the_selector_sorts_out_control_with_our_nonce_only() {
     let program = selector(NONCE, WORDS.control_word);
     let member = |payload: &[u8]| {
