@@ -20,16 +20,17 @@ pub mod send;
 
 pub use background::now;
 
-pub use flexcast_engine::{NodeSettings, RequesterSettings};
+pub use flexcast_engine::{NodeSettings, RequesterSettings, RequesterSummary};
 pub use flexcast_udp::filter::Untrailed;
 pub use flexcast_udp::Errno;
 
 /// What a guest in somebody else's process (the preload library) may use of the
 /// door to the kernel: single calls by number, which meet no hook.
 pub mod kernel {
+    pub use flexcast_udp::process::udp_sockets;
     pub use flexcast_udp::process::{
         boottime_us, interface_of, list_entries, local_addresses, pid, read_file, read_link,
         sleep_us,
     };
-    pub use flexcast_udp::{raw, sockopt};
+    pub use flexcast_udp::{raw, recv_parts, sockopt, Family, Fd, UdpSocket};
 }

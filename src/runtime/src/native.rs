@@ -26,7 +26,7 @@ use flexcast_wire::{
 };
 
 use crate::now;
-use stream::Stream;
+pub(crate) use stream::Stream;
 
 pub use stream::Counts;
 

@@ -37,7 +37,7 @@ pub struct Counts {
 
 /// One channel's stream, as it arrives.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     strict: bool,
     known: Option<u64>,
     current: Option<u64>,
@@ -51,7 +51,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(strict: bool) -> Stream {
+    pub(crate) fn new(strict: bool) -> Stream {
         Stream {
             strict,
             known: None,
@@ -66,7 +66,7 @@ impl Stream {
 
     /// Takes a stream datagram of the node that was asked; whether its body, of
     /// `length` bytes, is to be delivered.
-    pub(super) fn take(&mut self, now: Time, trailer: &Trailer, length: usize) -> bool {
+    pub(crate) fn take(&mut self, now: Time, trailer: &Trailer, length: usize) -> bool {
         if !self.admits(trailer.token) {
             self.counts.foreign += 1;
             return false;
@@ -103,7 +103,7 @@ impl Stream {
     }
 
     /// A status told the token, or (none) that the stream has ended.
-    pub(super) fn learn(&mut self, token: Option<StreamToken>) {
+    pub(crate) fn learn(&mut self, token: Option<StreamToken>) {
         self.known = token.map(|token| token.0);
         if let (Some(known), Some(current)) = (self.known, self.current) {
             if known != current {
@@ -122,7 +122,7 @@ impl Stream {
     }
 
     /// A status told that the stream has ended: its end may still be on the way.
-    pub(super) fn status_ended(&mut self, now: Time) {
+    pub(crate) fn status_ended(&mut self, now: Time) {
         self.expect_end(now, AFTER_STATUS);
     }
 
@@ -133,12 +133,12 @@ impl Stream {
     }
 
     /// When [`Stream::has_ended`] next says so.
-    pub(super) fn end_at(&self) -> Time {
+    pub(crate) fn end_at(&self) -> Time {
         self.end_at
     }
 
     /// Whether the stream has ended; once for each stream.
-    pub(super) fn has_ended(&mut self, now: Time) -> bool {
+    pub(crate) fn has_ended(&mut self, now: Time) -> bool {
         if self.end_at > now {
             return false;
         }
@@ -147,12 +147,17 @@ impl Stream {
         true
     }
 
+    /// Whether nothing is missing up to the highest sequence.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.window.lost() == 0
+    }
+
     /// Counts a datagram that is nothing of ours.
-    pub(super) fn count_foreign(&mut self) {
+    pub(crate) fn count_foreign(&mut self) {
         self.counts.foreign += 1;
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             lost: self.counts.lost + self.window.lost(),
             ..self.counts

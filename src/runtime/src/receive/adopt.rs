@@ -21,6 +21,7 @@ use flexcast_wire::Nonce;
 use super::identity::Bound;
 use super::inheritance::Inheritance;
 use super::process_wide::Process;
+use super::reading::Reading;
 use super::receiver::Plan;
 use super::shared::Shared;
 use super::{Path, PathInUse, ReceiveSettings, ReceivingSocket};
@@ -35,6 +36,8 @@ struct Candidate {
     inherited: Option<Inheritance>,
     /// The application attached a filter of its own.
     has_filter: bool,
+    /// Its program reads by our calls.
+    reads: bool,
 }
 
 /// See [`ReceivingSocket::adopt`].
@@ -42,6 +45,20 @@ pub(super) fn adopt(
     raw: i32,
     settings: &ReceiveSettings,
     untrailed: Untrailed,
+) -> Result<ReceivingSocket, Errno> {
+    begin(raw, settings, untrailed, false)
+}
+
+/// See [`ReceivingSocket::adopt_reader`].
+pub(super) fn adopt_reader(raw: i32, settings: &ReceiveSettings) -> Result<ReceivingSocket, Errno> {
+    begin(raw, settings, Untrailed::Drop, true)
+}
+
+fn begin(
+    raw: i32,
+    settings: &ReceiveSettings,
+    untrailed: Untrailed,
+    reads: bool,
 ) -> Result<ReceivingSocket, Errno> {
     let process = Process::get()?;
     let bound = Bound::of(raw)?;
@@ -56,6 +73,7 @@ pub(super) fn adopt(
         bound,
         inherited,
         has_filter,
+        reads,
     };
     let probe = match settings.path {
         Path::Kernel => None,
@@ -140,7 +158,11 @@ impl Candidate {
     ) -> Result<ReceivingSocket, Errno> {
         let process = Process::get()?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared::new(id, self.bound.clone(), self.raw));
+        let mut shared = Shared::new(id, self.bound.clone(), self.raw);
+        if self.reads {
+            shared = shared.read_by(Reading::new()?);
+        }
+        let shared = Arc::new(shared);
         let plan = Plan {
             path,
             filtered,

@@ -26,6 +26,16 @@ use flexcast_wire::{Kind, Sequence, StreamToken, Trailer};
 
 use super::identity::Bound;
 
+/// Where loopback reaches D.
+pub(super) fn within_host(bound: &Bound, family: Family) -> SocketAddr {
+    let local = canonical_socket(bound.local);
+    if local.ip().is_unspecified() {
+        SocketAddr::new(family.loopback(), local.port())
+    } else {
+        local
+    }
+}
+
 /// Where one channel's datagrams come from, for D.
 #[derive(Debug)]
 pub(super) struct Origin {
@@ -50,12 +60,7 @@ impl Origin {
     /// As socket(2), bind(2): `EADDRNOTAVAIL` where loopback has no such address.
     pub(super) fn new(bound: &Bound, from: SocketAddr) -> Result<Origin, Errno> {
         let family = Family::of(from.ip());
-        let local = canonical_socket(bound.local);
-        let to = if local.ip().is_unspecified() {
-            SocketAddr::new(family.loopback(), local.port())
-        } else {
-            local
-        };
+        let to = within_host(bound, family);
         let mut at = to;
         at.set_port(0);
         let socket = UdpSocket::new(Family::of(at.ip()))?;
@@ -73,12 +78,13 @@ impl Origin {
         })
     }
 
-    /// What D's filter admits from it.
-    pub(super) fn source(&self, token: u64) -> Source {
+    /// What D's filter admits from it; without a token for a program that reads the
+    /// stream's own trailers.
+    pub(super) fn source(&self, token: Option<u64>) -> Source {
         Source {
             address: self.address.ip(),
             port: self.address.port(),
-            token: Some(token),
+            token,
         }
     }
 
@@ -113,6 +119,14 @@ impl Origin {
             self.next = self.next.next();
             self.bytes.extend_from_slice(&stripped.bytes());
         }
+        self.waiting.push(self.to, None, Class::Stream, &self.bytes);
+    }
+
+    /// Takes a datagram for a program that reads trailers itself: as it is.
+    pub(super) fn pass(&mut self, body: &[u8], trailer: &Trailer) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(body);
+        self.bytes.extend_from_slice(&trailer.bytes());
         self.waiting.push(self.to, None, Class::Stream, &self.bytes);
     }
 

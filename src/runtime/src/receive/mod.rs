@@ -20,6 +20,7 @@ mod inheritance;
 mod passer;
 mod process_wide;
 mod reach;
+mod reading;
 mod receiver;
 mod shared;
 mod sources;
@@ -37,6 +38,7 @@ use flexcast_wire::{Channel, Reason, Verdict};
 
 pub use inheritance::{Inheritance, Inherited};
 pub use process_wide::{forget_after_fork, leave_all};
+pub use reading::Read;
 
 use process_wide::Process;
 use receiver::Filtered;
@@ -113,6 +115,8 @@ pub struct ChannelReport {
     pub verdict: Option<(Verdict, Reason)>,
     /// The own address of the node that feeds us, where it has told it.
     pub parent: Option<IpAddr>,
+    /// The nodes from S down to it.
+    pub nodes: flexcast_wire::Path,
     /// Whether data must carry the stream token by now.
     pub token_known: bool,
     /// The port of the sender's own socket; 0 unknown.
@@ -169,6 +173,15 @@ impl ReceivingSocket {
         untrailed: Untrailed,
     ) -> Result<ReceivingSocket, Errno> {
         adopt::adopt(raw, settings, untrailed)
+    }
+
+    /// As [`ReceivingSocket::adopt`], for a socket whose program reads by
+    /// [`ReceivingSocket::read`]: only streams are delivered, with their trailers.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn adopt_reader(raw: i32, settings: &ReceiveSettings) -> Result<ReceivingSocket, Errno> {
+        adopt::adopt_reader(raw, settings)
     }
 
     fn ask<T: Send + 'static>(

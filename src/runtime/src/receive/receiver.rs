@@ -13,6 +13,7 @@
 mod apart;
 mod filter;
 mod hearing;
+mod waking;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use flexcast_engine::{Requester, RequesterEvent, Time};
 use flexcast_udp::filter::{Program, Untrailed};
 use flexcast_udp::{canonical_socket, process, sockopt, Errno, UdpSocket};
-use flexcast_wire::{Channel, NodeId, Nonce, Verdict};
+use flexcast_wire::{Channel, NodeId, Nonce, Path, Verdict};
 
 pub(super) use filter::Filtered;
 
@@ -46,6 +47,8 @@ const PARTING: Duration = Duration::from_millis(10);
 const SUSPICION: Duration = Duration::from_millis(100);
 /// How soon a filter that could not be attached is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the end of stream itself is waited for, once a status has told it.
+const AFTER_END: Duration = Duration::from_millis(200);
 /// The queue that U asks for.
 const QUEUE: u32 = 4 << 20;
 
@@ -79,6 +82,8 @@ pub(super) struct Receiver {
     retry_filter: Time,
     /// After a change of path both are open so long; never: one is.
     overlap_until: Time,
+    /// When a program that reads by our calls is to be woken.
+    wake_at: Time,
     next_watch: Time,
     last_watch: Time,
     watch: Duration,
@@ -101,6 +106,7 @@ impl Receiver {
             attached: None,
             retry_filter: Time::NEVER,
             overlap_until: Time::NEVER,
+            wake_at: Time::NEVER,
             next_watch: now + WATCH,
             last_watch: now,
             watch: WATCH,
@@ -235,7 +241,7 @@ impl Receiver {
     /// When [`Receiver::poll`] or a look at D is next due.
     pub(super) fn next_time(&self) -> Time {
         let first = self.next_watch.min(self.retry_filter);
-        let first = first.min(self.overlap_until);
+        let first = first.min(self.overlap_until).min(self.wake_at);
         let requesters = self.asked.iter().map(|a| a.requester.next_time());
         requesters.fold(first, Time::min)
     }
@@ -246,7 +252,10 @@ impl Receiver {
             if asked.requester.next_time() > now {
                 continue;
             }
-            if let Some(origin) = &asked.origin {
+            if let Some(reading) = &self.shared.reading {
+                let counts = reading.counts();
+                asked.requester.report(counts.datagrams, Some(counts.lost));
+            } else if let Some(origin) = &asked.origin {
                 let (received, lost) = origin.counts();
                 asked.requester.report(received, Some(lost));
             }
@@ -255,6 +264,7 @@ impl Receiver {
         self.asked.retain(|a| !a.requester.is_gone());
         tools.send_letters(&self.socket);
         self.end_overlap(now, tools);
+        self.wake_reader(now);
         if self.retry_filter <= now {
             self.refilter(now, tools);
         }
@@ -290,21 +300,34 @@ impl Receiver {
 
     /// Takes in what the requesters have learnt, and what has been changed by hand.
     fn settle(&mut self, now: Time, tools: &mut Tools) -> Filtered {
-        self.note_events();
+        self.note_events(now);
         self.show_sources();
         self.refilter(now, tools)
     }
 
     /// Whether there were any.
-    fn note_events(&mut self) -> bool {
+    fn note_events(&mut self, now: Time) -> bool {
         let mut any = false;
         for asked in &mut self.asked {
             let channel = asked.requester.channel();
             while let Some(event) = asked.requester.next_event() {
                 any = true;
                 match event {
-                    RequesterEvent::Verdict(Verdict::RefusedFinal, reason) => {
-                        log::warn!("{channel}: refused for good, {reason:?}");
+                    RequesterEvent::Verdict(verdict, reason) => {
+                        if verdict == Verdict::RefusedFinal {
+                            log::warn!("{channel}: refused for good, {reason:?}");
+                        }
+                        let Some(reading) = &self.shared.reading else {
+                            continue;
+                        };
+                        let refused = verdict == Verdict::RefusedFinal;
+                        reading.set_refused(refused);
+                        if verdict == Verdict::Ended {
+                            reading.status_ended(now);
+                            self.wake_at = self.wake_at.min(now + AFTER_END);
+                        } else if refused {
+                            self.wake_at = now;
+                        }
                     }
                     event => log::debug!("{channel}: {event:?}"),
                 }
@@ -369,6 +392,10 @@ impl Receiver {
                     asked: a.asking.at,
                     verdict: a.requester.verdict(),
                     parent: a.requester.parent().and_then(|parent| parent.own_address),
+                    nodes: a
+                        .requester
+                        .parent()
+                        .map_or(Path::EMPTY, |parent| parent.path),
                     token_known: a.requester.token().is_some(),
                     app_port: a.requester.app_port(),
                     counts: a.origin.as_ref().map(counts),

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::identity::{Bound, Numbers};
+use super::reading::Reading;
 use super::sources::Sources;
 
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) struct Shared {
     pub(super) bound: Bound,
     pub(super) numbers: Numbers,
     pub(super) sources: Sources,
+    /// Where its program reads by our calls.
+    pub(super) reading: Option<Reading>,
     over: AtomicBool,
     ambiguous: AtomicBool,
     unsettled: AtomicBool,
@@ -26,10 +29,17 @@ impl Shared {
             bound,
             numbers: Numbers::new(raw),
             sources: Sources::new(),
+            reading: None,
             over: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
             unsettled: AtomicBool::new(false),
         }
+    }
+
+    /// Its program reads by our calls.
+    pub(super) fn read_by(mut self, reading: Reading) -> Shared {
+        self.reading = Some(reading);
+        self
     }
 
     /// Whether the kernel socket is known to be gone.

@@ -17,10 +17,11 @@ use std::time::Duration;
 use flexcast_engine::{EntryRecord, Outbox, Route, Time};
 use flexcast_udp::batch::{Class, ReceiveBatch, SendBatch};
 use flexcast_udp::process::{Epoll, Event};
-use flexcast_udp::{Errno, Family};
+use flexcast_udp::{Errno, Family, UdpSocket};
 use flexcast_wire::{Channel, ChannelId, Control};
 
 use super::error::SendError;
+use super::listening::Scope;
 use super::node::Node;
 use super::ours::{Ending, Ours, Stage};
 use super::place::Place;
@@ -52,6 +53,17 @@ pub(crate) enum Command {
     Watch { id: ChannelId },
     /// Answer once it is known who owns FP.
     Settled(Reply<Result<(), SendError>>),
+    /// Where bells ring from.
+    Bells(Reply<Result<SocketAddr, Errno>>),
+    /// Listen for channels.
+    Listen {
+        scope: Scope,
+        backlog: usize,
+        bell: SocketAddr,
+        reply: Reply<Result<u64, SendError>>,
+    },
+    /// No longer.
+    Unlisten(u64),
     /// Timers changed.
     Look,
     /// End.
@@ -83,6 +95,10 @@ pub(super) struct Controller {
     pub(super) letters: [SendBatch; 2],
     pub(super) pushes: VecDeque<(ChannelId, Vec<u8>)>,
     pub(super) endings: Vec<Ending>,
+    /// Made when the first socket listens.
+    pub(super) bells: Option<UdpSocket>,
+    /// Who waits to hear whether it may listen.
+    pub(super) asked_to_listen: Vec<(u64, Reply<Result<u64, SendError>>)>,
     next: Time,
     last: Time,
     over: bool,
@@ -110,6 +126,8 @@ impl Controller {
             letters: [SendBatch::new(), SendBatch::new()],
             pushes: VecDeque::new(),
             endings: Vec::new(),
+            bells: None,
+            asked_to_listen: Vec::new(),
             next: now,
             last: now,
             over: false,
@@ -190,6 +208,14 @@ impl Work<Command> for Controller {
             },
             Command::Watch { id } => self.watch(id),
             Command::Settled(reply) => self.when_settled(reply),
+            Command::Bells(reply) => reply.give(self.bells()),
+            Command::Listen {
+                scope,
+                backlog,
+                bell,
+                reply,
+            } => self.begin_listening(now, scope, backlog, bell, reply),
+            Command::Unlisten(key) => self.unlisten(now, key),
             Command::Look => {}
             Command::Quit => self.over = true,
         }
@@ -220,6 +246,7 @@ impl Work<Command> for Controller {
             next = next.min(state.armed);
         }
         self.flush();
+        self.attend_listens(now);
         self.tell_counts();
         {
             let state = self.node.lock();

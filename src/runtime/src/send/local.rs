@@ -53,6 +53,9 @@ pub(super) enum Message<'a> {
     Ping,
     /// O → M.
     Pong,
+    /// M → O: requests for channels that nobody has are for me, or no longer. O → M:
+    /// whether they are.
+    Wildcard { on: bool },
     /// A new owner → one of a lower generation: stand back.
     Supersede,
 }
@@ -83,6 +86,7 @@ impl<'a> Message<'a> {
             Message::Ping => to.u8(12),
             Message::Pong => to.u8(13),
             Message::Supersede => to.u8(14),
+            Message::Wildcard { on } => to.u8(15).u8(u8::from(*on)),
         };
         to.0
     }
@@ -131,6 +135,9 @@ impl<'a> Message<'a> {
             12 => Message::Ping,
             13 => Message::Pong,
             14 => Message::Supersede,
+            15 => Message::Wildcard {
+                on: from.u8()? != 0,
+            },
             _ => return None,
         };
         from.0.is_empty().then_some(message)
@@ -311,6 +318,7 @@ mod tests {
             Message::Ping,
             Message::Pong,
             Message::Supersede,
+            Message::Wildcard { on: true },
         ]
     }
 

@@ -15,6 +15,7 @@ use super::ours::Stage;
 use super::peer::{Peer, Read};
 use super::place::{Place, BEAT, SILENCE};
 use super::registry::Who;
+use crate::background::now;
 
 /// Before a process that was not let in knocks again.
 const TURNED_AWAY: Duration = Duration::from_millis(50);
@@ -108,6 +109,7 @@ impl Controller {
             Message::Welcome => self.become_member(now),
             Message::Registered { id, held: false } => self.granted(now, id),
             Message::Registered { id, held: true } => self.taken(now, id),
+            Message::Wildcard { on } => self.heard_of_scope(now, None, on),
             Message::Request { from, asked, bytes } => self.take(now, from, asked, bytes),
             Message::Records { channel, records } => self.take_over(now, channel, &records),
             Message::Unreachable { to } => self.node.lock().sender.on_unreachable(now, to),
@@ -163,12 +165,37 @@ impl Controller {
         for (channel, stage) in all {
             match stage {
                 Stage::Claimed | Stage::Elsewhere => self.claim(now, channel, false),
-                Stage::Open => self.claim(now, channel, true),
+                Stage::Open | Stage::Listening => self.claim(now, channel, true),
                 Stage::Ended => {
                     self.claim(now, channel, true);
                     self.tell_ended(now, channel.id);
                 }
             }
+        }
+        if self.wants_wildcard() {
+            self.claim_wildcard();
+        }
+    }
+
+    /// Asks the owner for the channels that nobody has.
+    pub(super) fn claim_wildcard(&mut self) {
+        let granted = match &mut self.place {
+            Place::Member(membership) => {
+                membership.peer.send(&Message::Wildcard { on: true });
+                return;
+            }
+            Place::Owner(owner) => owner.registry.claim_wildcard(Who::Us),
+            // Claimed when the place is found.
+            _ => return,
+        };
+        self.heard_of_scope(now(), None, granted);
+    }
+
+    pub(super) fn give_up_wildcard(&mut self) {
+        match &mut self.place {
+            Place::Member(membership) => membership.peer.send(&Message::Wildcard { on: false }),
+            Place::Owner(owner) => owner.registry.give_up_wildcard(Who::Us),
+            _ => {}
         }
     }
 

@@ -20,6 +20,7 @@ mod error;
 mod finish;
 mod holder;
 mod line;
+mod listening;
 mod local;
 mod member;
 mod names;
@@ -48,6 +49,7 @@ use voice::Voice;
 
 pub use error::{Holder, SendError};
 pub use line::{LineCounters, Sent};
+pub use listening::{Delivery, Listening, Scope, MAX_BACKLOG};
 pub use node::Standing;
 pub use voice::is_internal;
 

@@ -14,6 +14,7 @@ use flexcast_wire::{ChannelId, Kind, Sequence, Trailer, TRAILER_LEN};
 
 use super::control::Command;
 use super::line::Line;
+use super::listening::Listens;
 use super::voice::FanSockets;
 use crate::background::{lock, now, Background};
 
@@ -52,6 +53,7 @@ pub(super) struct State {
     /// Receivers of channels that another process has, as the owner tells.
     pub(super) elsewhere: HashMap<ChannelId, u64>,
     pub(super) standing: Standing,
+    pub(super) listens: Listens,
     /// When the background thread looks at its timers next.
     pub(super) armed: Time,
     waiters: usize,
@@ -78,6 +80,7 @@ impl Node {
             lines: HashMap::new(),
             elsewhere: HashMap::new(),
             standing: Standing::Seeking,
+            listens: Listens::default(),
             armed: Time(0),
             waiters: 0,
             local: (Time(0), Arc::default()),

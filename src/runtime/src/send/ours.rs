@@ -4,6 +4,7 @@
 //! ```text
 //!   Claimed ──granted──► Open ──end──► Ended ──open──► Claimed …
 //!      └──────taken────► Elsewhere ──the holder goes──► Open
+//!   Listening ──open──► Claimed …, and back when the stream ends
 //! ```
 //! Promises: whoever waits for an opening is answered once; the end of a stream is
 //! said at 0, 10 and 50 ms with one sequence. Is not who has which channel on this
@@ -40,6 +41,8 @@ pub(super) enum Stage {
     Elsewhere,
     /// Its stream has ended; its requesters wait here.
     Ended,
+    /// Its requesters wait here for somebody to accept them.
+    Listening,
 }
 
 /// A channel that this process opened.
@@ -48,6 +51,8 @@ pub(super) struct Ours {
     pub(super) channel: Channel,
     pub(super) app_port: u16,
     pub(super) stage: Stage,
+    /// The socket that listens for it.
+    pub(super) listens: Option<u64>,
     pub(super) replies: Vec<Reply<Result<(), SendError>>>,
 }
 
@@ -70,6 +75,9 @@ impl Controller {
         if ours.stage == Stage::Ended {
             // It ended while the owner was being asked.
             return self.tell_ended(now, id);
+        }
+        if ours.stage == Stage::Listening {
+            return self.heard_of_scope(now, Some(id), true);
         }
         ours.stage = Stage::Open;
         {
@@ -96,6 +104,9 @@ impl Controller {
         };
         if ours.stage == Stage::Ended {
             return self.tell_ended(now, id);
+        }
+        if ours.stage == Stage::Listening {
+            return self.heard_of_scope(now, Some(id), false);
         }
         ours.stage = Stage::Elsewhere;
         let channel = ours.channel;
@@ -125,6 +136,7 @@ impl Controller {
             channel,
             app_port,
             stage: Stage::Claimed,
+            listens: None,
             replies: Vec::new(),
         });
         ours.channel = channel;
@@ -133,7 +145,7 @@ impl Controller {
             // `Sending::finish` may have ended it meanwhile.
             Stage::Open => self.node.lock().sender.is_open(channel.id),
             Stage::Elsewhere => true,
-            Stage::Claimed | Stage::Ended => false,
+            Stage::Claimed | Stage::Ended | Stage::Listening => false,
         };
         if there {
             return reply.give(Ok(()));
@@ -147,7 +159,11 @@ impl Controller {
         let Some(ours) = self.ours.get_mut(&id) else {
             return;
         };
-        let before = std::mem::replace(&mut ours.stage, Stage::Ended);
+        let after = match ours.listens {
+            Some(_) => Stage::Listening,
+            None => Stage::Ended,
+        };
+        let before = std::mem::replace(&mut ours.stage, after);
         match before {
             Stage::Open => {
                 let last = self.node.lock().end(now, id);
@@ -166,9 +182,11 @@ impl Controller {
                     line.remote.store(false, Ordering::Release);
                 }
             }
-            Stage::Claimed | Stage::Ended => return,
+            Stage::Claimed | Stage::Ended | Stage::Listening => return,
         }
-        self.tell_ended(now, id);
+        if after == Stage::Ended {
+            self.tell_ended(now, id);
+        }
     }
 
     /// Says what is due of ends of streams.

@@ -231,9 +231,10 @@ impl Controller {
     ) {
         if let (Place::Owner(owner), Ok(control)) = (&mut self.place, Control::parse(bytes)) {
             let id = control.header.channel.id;
-            if let Some(Who::Member(_)) = owner.registry.holder(id) {
-                let message = Message::Request { from, asked, bytes };
-                owner.offer_to_holder(id, &message);
+            if let Some(Who::Member(token)) = owner.registry.taker(id) {
+                if let Some(member) = owner.members.get_mut(&token) {
+                    member.peer.offer(&Message::Request { from, asked, bytes });
+                }
                 return;
             }
         }
@@ -288,6 +289,11 @@ impl Controller {
                     owner.offer_to_holder(id, &Message::Push { id, body });
                 }
             },
+            Message::Wildcard { on: true } => {
+                let on = owner.registry.claim_wildcard(who);
+                self.tell(token, |peer| peer.send(&Message::Wildcard { on }));
+            }
+            Message::Wildcard { on: false } => owner.registry.give_up_wildcard(who),
             Message::Watch { id } => {
                 if let Some(member) = owner.members.get_mut(&token) {
                     member.watching.insert(id, None);

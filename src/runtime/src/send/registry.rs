@@ -49,6 +49,8 @@ struct Holding {
 pub(super) struct Registry {
     held: HashMap<ChannelId, Holding>,
     line: Vec<(Who, Channel)>,
+    /// Who takes requests for channels that nobody has.
+    wildcard: Option<Who>,
     calm_at: Time,
 }
 
@@ -58,6 +60,7 @@ impl Registry {
         Registry {
             held: HashMap::new(),
             line: Vec::new(),
+            wildcard: None,
             calm_at: if succession { now + CALM } else { now },
         }
     }
@@ -65,6 +68,20 @@ impl Registry {
     /// The process that has the channel.
     pub(super) fn holder(&self, id: ChannelId) -> Option<Who> {
         self.held.get(&id).map(|holding| holding.who)
+    }
+
+    /// The process that is handed requests for the channel.
+    pub(super) fn taker(&self, id: ChannelId) -> Option<Who> {
+        self.holder(id).or(self.wildcard)
+    }
+
+    /// A process wants the channels that nobody has; whether it gets them.
+    pub(super) fn claim_wildcard(&mut self, who: Who) -> bool {
+        *self.wildcard.get_or_insert(who) == who
+    }
+
+    pub(super) fn give_up_wildcard(&mut self, who: Who) {
+        self.wildcard = self.wildcard.filter(|has| *has != who);
     }
 
     /// The sender addresses of all channels.
@@ -126,6 +143,7 @@ impl Registry {
     /// A process is gone.
     pub(super) fn gone(&mut self, who: Who) -> Vec<Decision> {
         self.line.retain(|(waiting, _)| *waiting != who);
+        self.give_up_wildcard(who);
         let freed = self.held.extract_if(|_, held| held.who == who);
         let freed: Vec<ChannelId> = freed.map(|(id, _)| id).collect();
         let mut decisions = Vec::new();
@@ -223,6 +241,21 @@ mod tests {
         registry.ended(B, c.id);
         assert_eq!(registry.claim(NOW, B, c, false), [Grant(B, c)]);
         assert_eq!(registry.claim(NOW, C, c, false), [Taken(C, c)]);
+    }
+
+    #[test]
+    fn one_process_takes_what_nobody_has_until_it_goes() {
+        let (mut registry, c) = (fresh(), channel());
+        assert_eq!(registry.taker(c.id), None);
+        assert!(registry.claim_wildcard(B) && registry.claim_wildcard(B));
+        assert!(!registry.claim_wildcard(A));
+        assert_eq!(registry.taker(c.id), Some(B));
+        registry.claim(NOW, A, c, false);
+        assert_eq!(registry.taker(c.id), Some(A), "specific goes first");
+        registry.give_up_wildcard(A);
+        assert!(!registry.claim_wildcard(C));
+        registry.gone(B);
+        assert!(registry.claim_wildcard(C));
     }
 
     #[test]

@@ -144,10 +144,13 @@ impl Receiver {
     fn program(&self, passengers: &[u32]) -> Program {
         let wanted = self.asked.iter().filter(|a| a.is_wanted());
         let wanted = wanted.filter(|a| self.only_from.is_none_or(|only| a.is_from(only)));
-        let mut sources = Vec::with_capacity(self.asked.len());
+        let reading = self.shared.reading.as_ref();
+        let mut sources = Vec::with_capacity(self.asked.len() + 1);
+        sources.extend(reading.and_then(|reading| self.waker(reading)));
         for asked in wanted {
             let origin = asked.origin.as_ref();
-            sources.extend(origin.map(|origin| origin.source(self.local_token)));
+            let token = reading.is_none().then_some(self.local_token);
+            sources.extend(origin.map(|origin| origin.source(token)));
             if origin.is_none() || self.is_overlapping() {
                 sources.extend(asked.token().ok().map(|token| Source {
                     address: asked.asking.at.ip(),
@@ -157,6 +160,9 @@ impl Receiver {
             }
         }
         let family = self.shared.bound.family;
+        if reading.is_some() {
+            return filter::reader(&sources, WORDS, family, passengers);
+        }
         filter::receiver(&sources, self.untrailed(), WORDS, family, passengers)
     }
 

@@ -27,7 +27,7 @@ impl Receiver {
                 break;
             }
         }
-        if self.note_events() {
+        if self.note_events(now) {
             self.settle(now, tools);
         }
         tools.send_letters(&self.socket);
@@ -59,7 +59,10 @@ impl Receiver {
                     }
                 }
                 Kind::Data => self.take_data(received.from, body, &trailer),
-                // Statuses tell it, with the token.
+                // To others statuses tell it, with the token.
+                Kind::End if self.shared.reading.is_some() => {
+                    self.take_data(received.from, body, &trailer);
+                }
                 Kind::End => {}
             }
         }
@@ -103,7 +106,10 @@ impl Receiver {
             return;
         }
         if let Some(origin) = &mut asked.origin {
-            origin.take(body, trailer, local_token);
+            match self.shared.reading {
+                Some(_) => origin.pass(body, trailer),
+                None => origin.take(body, trailer, local_token),
+            }
         }
     }
 }

@@ -1,0 +1,266 @@
+//! A socket whose program reads by our calls: trailers stay on, so that sequences can
+//! be read by whoever takes a datagram.
+//!
+//! ```text
+//!   S:FP ──data, end──► D (filter: source, token) ──► read(): trailer off,
+//!   C ────wake────────► D                              duplicates out, losses counted
+//! ```
+//! Promises: one datagram a call, none twice, no lock held while the call waits; the
+//! end of stream is told once, behind all that came before it; where the end itself
+//! got lost, or nobody will ever send (a final refusal), a datagram of our own wakes
+//! whoever waits. Is not for plain receive calls: they would see trailers.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+
+use flexcast_engine::Time;
+use flexcast_udp::{process, recv_parts, Errno};
+use flexcast_wire::{Kind, Sequence, Trailer, TRAILER_LEN};
+
+use super::ReceivingSocket;
+use crate::background::{lock, now};
+use crate::native::{Counts, Stream};
+
+/// What the longest datagram needs behind a buffer without room for it.
+const LONGEST: usize = 65_535 + TRAILER_LEN;
+
+thread_local! {
+    /// Not in use while a signal handler's read has taken it.
+    static BEHIND: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// What one call took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// A datagram of this length; the buffer holds as much of it as it has room for.
+    Datagram(usize),
+    /// The stream came to its end. Another may follow.
+    End,
+}
+
+/// The reading half, shared by the program's threads and the background thread.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) wake_token: u64,
+    stream: Mutex<Stream>,
+    refused: AtomicBool,
+}
+
+/// What a datagram means.
+enum Heard {
+    Body(usize),
+    End,
+    Nothing,
+}
+
+impl Reading {
+    /// # Errors
+    /// As getrandom(2).
+    pub(super) fn new() -> Result<Reading, Errno> {
+        Ok(Reading {
+            wake_token: process::random_u64()? | 1,
+            // D's filter knows the token at the moment of arrival; here it would be
+            // ahead of what is still queued.
+            stream: Mutex::new(Stream::new(false)),
+            refused: AtomicBool::new(false),
+        })
+    }
+
+    /// What wakes a waiting program.
+    pub(super) fn wake(&self) -> [u8; TRAILER_LEN] {
+        let trailer = Trailer {
+            token: self.wake_token,
+            sequence: Sequence(0),
+            kind: Kind::End,
+        };
+        trailer.bytes()
+    }
+
+    /// A status told the end; whether the program has yet to hear of it.
+    pub(super) fn status_ended(&self, now: Time) {
+        lock(&self.stream).status_ended(now);
+    }
+
+    pub(super) fn awaits_end(&self) -> bool {
+        lock(&self.stream).end_at() != Time::NEVER
+    }
+
+    pub(super) fn set_refused(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Release);
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        lock(&self.stream).counts()
+    }
+
+    /// A datagram that stands in `first` and behind it in `second`.
+    fn hear(&self, length: usize, first: &[u8], second: &[u8]) -> Heard {
+        let mut stream = lock(&self.stream);
+        let Some(trailer) = trailer(length, first, second) else {
+            stream.count_foreign();
+            return Heard::Nothing;
+        };
+        let body = length - TRAILER_LEN;
+        match trailer.kind {
+            Kind::End if trailer.token == self.wake_token => {
+                // It stands behind all that came before it, whatever the hour.
+                match stream.end_at() != Time::NEVER && stream.has_ended(Time::NEVER) {
+                    true => Heard::End,
+                    false => Heard::Nothing,
+                }
+            }
+            Kind::Data if stream.take(Time(0), &trailer, body) => Heard::Body(body),
+            Kind::End => {
+                let now = now();
+                stream.take(now, &trailer, body);
+                match stream.is_complete() && stream.has_ended(now) {
+                    true => Heard::End,
+                    false => Heard::Nothing,
+                }
+            }
+            Kind::Data | Kind::Control => Heard::Nothing,
+        }
+    }
+
+    /// Nothing is queued: is the end due?
+    fn ends_now(&self) -> bool {
+        let mut stream = lock(&self.stream);
+        stream.end_at() != Time::NEVER && stream.has_ended(now())
+    }
+}
+
+fn trailer(length: usize, first: &[u8], second: &[u8]) -> Option<Trailer> {
+    let start = length.checked_sub(TRAILER_LEN)?;
+    let mut bytes = [0; TRAILER_LEN];
+    for (at, byte) in (start..).zip(&mut bytes) {
+        *byte = match first.get(at) {
+            Some(there) => *there,
+            None => *second.get(at - first.len())?,
+        };
+    }
+    Trailer::split(&bytes).ok().map(|(_, trailer)| trailer)
+}
+
+impl ReceivingSocket {
+    /// Takes the next datagram of a reading socket ([`ReceivingSocket::adopt_reader`])
+    /// by its number `raw`. Waits as the descriptor's own mode says, where `wait` is
+    /// set.
+    ///
+    /// # Errors
+    /// `EAGAIN` where nothing is there (or the time of `SO_RCVTIMEO` is over), `EINTR`
+    /// where a signal came, `ECONNREFUSED` where the stream is refused for good,
+    /// `EINVAL` where it is no reading socket, else as recvmsg(2).
+    pub fn read(&self, raw: i32, buffer: &mut [u8], wait: bool) -> Result<Read, Errno> {
+        let reading = self.0.shared.reading.as_ref().ok_or(Errno::EINVAL)?;
+        let mut behind = BEHIND
+            .take()
+            .unwrap_or_else(|| vec![0; LONGEST].into_boxed_slice());
+        let read = read(reading, raw, buffer, &mut behind, wait);
+        BEHIND.set(Some(behind));
+        read
+    }
+
+    /// What a reading socket counted; none for any other.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        self.0.shared.reading.as_ref().map(Reading::counts)
+    }
+}
+
+fn read(
+    reading: &Reading,
+    raw: i32,
+    buffer: &mut [u8],
+    behind: &mut [u8],
+    wait: bool,
+) -> Result<Read, Errno> {
+    loop {
+        let refused = reading.is_refused();
+        match recv_parts(raw, buffer, behind, wait && !refused, false) {
+            // D's filter admits nothing that is empty: the socket was shut down.
+            Ok(arrival) if arrival.length == 0 => return Ok(Read::End),
+            Ok(arrival) => match reading.hear(arrival.length, buffer, behind) {
+                Heard::Body(length) => return Ok(Read::Datagram(length)),
+                Heard::End => return Ok(Read::End),
+                Heard::Nothing => {}
+            },
+            Err(Errno::EAGAIN) if reading.ends_now() => return Ok(Read::End),
+            Err(Errno::EAGAIN) if refused => return Err(Errno::ECONNREFUSED),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(token: u64, sequence: u32, kind: Kind, body: &[u8]) -> Vec<u8> {
+        let sequence = Sequence(sequence);
+        let trailer = Trailer {
+            token,
+            sequence,
+            kind,
+        };
+        [body, &trailer.bytes()].concat()
+    }
+
+    /// As a buffer of `room` bytes would hold it.
+    fn hear(reading: &Reading, datagram: &[u8], room: usize) -> Heard {
+        let mut first = vec![0; room];
+        let at = room.min(datagram.len());
+        first[..at].copy_from_slice(&datagram[..at]);
+        let mut second = vec![0; LONGEST];
+        second[..datagram.len() - at].copy_from_slice(&datagram[at..]);
+        reading.hear(datagram.len(), &first, &second)
+    }
+
+    #[test]
+    fn the_trailer_is_found_wherever_the_buffer_ends() {
+        let reading = Reading::new().unwrap();
+        for room in 0..40 {
+            let data = datagram(7, u32::try_from(room).unwrap(), Kind::Data, b"0123456789");
+            assert!(matches!(hear(&reading, &data, room), Heard::Body(10)));
+            assert!(matches!(hear(&reading, &data, room), Heard::Nothing));
+        }
+        let counts = reading.counts();
+        assert_eq!((counts.datagrams, counts.duplicates), (40, 40));
+        assert!(matches!(hear(&reading, b"short", 40), Heard::Nothing));
+        assert_eq!(reading.counts().foreign, 1);
+    }
+
+    #[test]
+    fn an_end_with_something_missing_waits_for_the_wake_and_is_told_once() {
+        let reading = Reading::new().unwrap();
+        hear(&reading, &datagram(7, 1, Kind::Data, b"a"), 9);
+        let end = datagram(7, 3, Kind::End, b"");
+        assert!(matches!(hear(&reading, &end, 9), Heard::Nothing));
+        assert!(reading.awaits_end());
+        let late = datagram(7, 2, Kind::Data, b"b");
+        assert!(matches!(hear(&reading, &late, 9), Heard::Body(1)));
+        let wake = reading.wake();
+        assert!(matches!(hear(&reading, &wake, 9), Heard::End));
+        assert!(matches!(hear(&reading, &wake, 9), Heard::Nothing));
+        assert!(matches!(hear(&reading, &end, 9), Heard::Nothing));
+        assert!(!reading.awaits_end());
+    }
+
+    #[test]
+    fn a_reader_that_lags_behind_loses_nothing_to_a_new_stream() {
+        let reading = Reading::new().unwrap();
+        hear(&reading, &datagram(7, 1, Kind::Data, b"a"), 9);
+        reading.status_ended(now());
+        let rest = datagram(7, 2, Kind::Data, b"b");
+        assert!(matches!(hear(&reading, &rest, 9), Heard::Body(1)));
+        let end = datagram(7, 3, Kind::End, b"");
+        assert!(matches!(hear(&reading, &end, 9), Heard::End));
+        let next = datagram(8, 900, Kind::Data, b"c");
+        assert!(matches!(hear(&reading, &next, 9), Heard::Body(1)));
+        assert_eq!(reading.counts().lost, 0);
+    }
+}

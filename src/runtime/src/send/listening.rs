@@ -1,0 +1,539 @@
+//! Channels that are opened when somebody asks for them.
+//!
+//! ```text
+//!   listen ──► request for a channel of the scope, not open ──► waiting ──bell──► accept
+//!     ▲                                                                             │
+//!     └──── audience empty: suspended, the delivery's bell rings ◄── open, delivery ┘
+//! ```
+//! A bell is a datagram to a socket of the program's that is connected to ours, so that
+//! whatever waits for descriptors sees it. Promises: a specific scope goes before the
+//! wildcard; at most `backlog` channels wait, the others are asked for again; a channel
+//! is closed in the same moment in which its audience is found empty, so that whoever
+//! comes next is given to the next accept. Is not the blocking call (`flexcast`).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use flexcast_engine::{RequesterSummary, Time};
+use flexcast_udp::{send_one, Class, Errno, Family, UdpSocket};
+use flexcast_wire::{Channel, ChannelId};
+
+use super::control::{Command, Controller};
+use super::error::SendError;
+use super::node::{Node, State};
+use super::ours::{Ours, Stage};
+use super::{Sending, SendingChannel};
+use crate::background::{now, Reply};
+
+/// The most channels that wait at one listening socket.
+pub const MAX_BACKLOG: usize = 4_096;
+
+/// What a socket listens for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scope {
+    /// Only for channels of this S; none: of any address that is asked.
+    pub sender: Option<IpAddr>,
+    /// Only for this id; none: for every id that nobody on this host has.
+    pub id: Option<ChannelId>,
+}
+
+impl Scope {
+    fn covers(&self, channel: &Channel) -> bool {
+        self.id.is_none_or(|id| id == channel.id)
+            && self.sender.is_none_or(|sender| sender == channel.sender)
+    }
+}
+
+/// One listening socket.
+#[derive(Debug)]
+struct Listen {
+    key: u64,
+    scope: Scope,
+    backlog: usize,
+    waiting: VecDeque<Channel>,
+    bell: SocketAddr,
+}
+
+/// What listening sockets and deliveries share; stands behind the node's lock.
+#[derive(Default, Debug)]
+pub(super) struct Listens {
+    all: Vec<Listen>,
+    /// Accepted, and not open yet.
+    opening: HashSet<ChannelId>,
+    deliveries: HashMap<ChannelId, Arc<Delivered>>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Delivered {
+    bell: SocketAddr,
+    over: AtomicBool,
+}
+
+impl Listens {
+    fn scope(&self, key: u64) -> Option<Scope> {
+        let listen = self.all.iter().find(|listen| listen.key == key);
+        listen.map(|listen| listen.scope)
+    }
+
+    /// Puts a channel to the listening socket that covers it; whose bell is to ring.
+    fn offer(&mut self, channel: Channel) -> Option<SocketAddr> {
+        if self.opening.contains(&channel.id) {
+            return None;
+        }
+        let specific = |listen: &&mut Listen| listen.scope.id.is_some();
+        let covering = |listen: &&mut Listen| listen.scope.covers(&channel);
+        let at = self.all.iter_mut().filter(covering).find(specific);
+        let listen = match at {
+            Some(listen) => listen,
+            None => self.all.iter_mut().find(covering)?,
+        };
+        let there = listen.waiting.iter().any(|other| other.id == channel.id);
+        if there || listen.waiting.len() >= listen.backlog {
+            return None;
+        }
+        listen.waiting.push_back(channel);
+        Some(listen.bell)
+    }
+}
+
+/// A socket that listens; it listens no longer when dropped.
+#[derive(Debug)]
+pub struct Listening {
+    sending: Arc<Sending>,
+    key: u64,
+}
+
+/// An accepted channel and its audience.
+#[derive(Debug)]
+pub struct Delivery {
+    channel: SendingChannel,
+    first: Option<SocketAddr>,
+    shared: Arc<Delivered>,
+}
+
+impl Sending {
+    /// Where bells ring from: a program's socket is connected to it before it listens.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` where loopback is down.
+    pub fn bells(&self) -> Result<SocketAddr, Errno> {
+        self.background.ask(Command::Bells)?
+    }
+
+    /// Listens; `bell` is the address of the program's socket, which is rung at for
+    /// every channel that waits.
+    ///
+    /// # Errors
+    /// [`SendError::System`] with `EADDRINUSE` where the id, or the wildcard, is taken
+    /// on this host.
+    pub fn listen(
+        self: &Arc<Self>,
+        scope: Scope,
+        backlog: usize,
+        bell: SocketAddr,
+    ) -> Result<Listening, SendError> {
+        let backlog = backlog.clamp(1, MAX_BACKLOG);
+        let outcome = self.background.ask(|reply| Command::Listen {
+            scope,
+            backlog,
+            bell,
+            reply,
+        });
+        let key = outcome.map_err(SendError::system("listening"))??;
+        Ok(Listening {
+            sending: self.clone(),
+            key,
+        })
+    }
+}
+
+impl Listening {
+    /// How many channels may wait from now on.
+    pub fn set_backlog(&self, backlog: usize) {
+        let mut state = self.sending.node.lock();
+        let mut all = state.listens.all.iter_mut();
+        if let Some(listen) = all.find(|listen| listen.key == self.key) {
+            listen.backlog = backlog.clamp(1, MAX_BACKLOG);
+        }
+    }
+
+    /// The next channel that somebody waits for, open from now on; none where nobody
+    /// waits. `bell` is rung at when the audience is gone.
+    ///
+    /// # Errors
+    /// [`SendError::System`] where the sending thread does not answer.
+    pub fn accept(&self, bell: SocketAddr) -> Result<Option<Delivery>, SendError> {
+        let node = &self.sending.node;
+        loop {
+            let Some(channel) = self.next_waiting(node) else {
+                return Ok(None);
+            };
+            let opened = self.sending.open(channel, 0);
+            let delivery = opened.map(|opened| deliver(node, opened, bell));
+            node.lock().listens.opening.remove(&channel.id);
+            if let Some(delivery) = delivery? {
+                return Ok(Some(delivery));
+            }
+        }
+    }
+
+    /// Whether a channel waits.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        let state = self.sending.node.lock();
+        let mut all = state.listens.all.iter();
+        all.any(|listen| listen.key == self.key && !listen.waiting.is_empty())
+    }
+
+    /// Takes the next one whose requesters are still there.
+    fn next_waiting(&self, node: &Node) -> Option<Channel> {
+        let mut state = node.lock();
+        let State {
+            listens, sender, ..
+        } = &mut *state;
+        let mut all = listens.all.iter_mut();
+        let listen = all.find(|listen| listen.key == self.key)?;
+        let still =
+            |channel: &Channel| !sender.is_deserted(channel.id) && !sender.is_open(channel.id);
+        let channel = std::iter::from_fn(|| listen.waiting.pop_front()).find(still)?;
+        listens.opening.insert(channel.id);
+        Some(channel)
+    }
+}
+
+/// Registers who is to be told of the audience's end; none where it has come.
+fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Delivery> {
+    let id = channel.channel().id;
+    let mut state = node.lock();
+    let requesters = state.sender.summary(now(), id)?.requesters;
+    if requesters.is_empty() {
+        state.sender.suspend(now(), id);
+        return None;
+    }
+    let shared = Arc::new(Delivered {
+        bell,
+        over: AtomicBool::new(false),
+    });
+    state.listens.deliveries.insert(id, shared.clone());
+    let first = requesters.iter().max_by_key(|requester| requester.age);
+    Some(Delivery {
+        first: first.map(|requester| requester.address),
+        channel,
+        shared,
+    })
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.sending.background.post(Command::Unlisten(self.key));
+    }
+}
+
+impl Delivery {
+    /// Which channel.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.channel()
+    }
+
+    /// The requester that was there first when the channel was accepted.
+    #[must_use]
+    pub fn first_requester(&self) -> Option<SocketAddr> {
+        self.first
+    }
+
+    /// Whether the audience is gone, or the channel was ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.shared.over.load(Ordering::Acquire)
+    }
+
+    /// Sends datagrams, each given in parts, to the whole audience.
+    ///
+    /// # Errors
+    /// `EPIPE` where nobody is there any more, `EMSGSIZE` for what is too long, and
+    /// then nothing was sent.
+    pub fn send(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<(), Errno> {
+        if self.is_over() {
+            return Err(Errno::EPIPE);
+        }
+        let sent = self.channel.send(datagrams, block)?;
+        let nobody = sent.copies + sent.failed + sent.dropped == 0 && sent.datagrams > 0;
+        let id = self.channel().id;
+        if nobody && self.channel.node.lock().sender.is_deserted(id) {
+            self.channel.node.post(Command::Look);
+            return Err(Errno::EPIPE);
+        }
+        Ok(())
+    }
+
+    /// The audience, one by one.
+    #[must_use]
+    pub fn requesters(&self) -> Vec<RequesterSummary> {
+        if self.is_over() {
+            return Vec::new();
+        }
+        let state = self.channel.node.lock();
+        let summary = state.sender.summary(now(), self.channel().id);
+        summary.map_or_else(Vec::new, |summary| summary.requesters)
+    }
+
+    /// Ends the stream: the audience is told. Once; dropping does so, too.
+    pub fn end(&self) {
+        let node = &self.channel.node;
+        let id = self.channel().id;
+        {
+            let mut state = node.lock();
+            if self.shared.over.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            state.listens.deliveries.remove(&id);
+        }
+        self.channel.end();
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Controller {
+    /// The socket that bells ring from.
+    fn bell_ringer(&mut self) -> Result<&UdpSocket, Errno> {
+        if self.bells.is_none() {
+            let socket = UdpSocket::new(Family::V4)?;
+            socket.bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))?;
+            self.bells = Some(socket);
+        }
+        self.bells.as_ref().ok_or(Errno::EADDRNOTAVAIL)
+    }
+
+    pub(super) fn bells(&mut self) -> Result<SocketAddr, Errno> {
+        self.bell_ringer()?.local_addr()
+    }
+
+    fn ring(&mut self, bell: SocketAddr) {
+        // A full queue rings already.
+        let rung = self
+            .bell_ringer()
+            .and_then(|socket| send_one(socket, bell, None, Class::Stream, &[b"!"]));
+        if let Err(errno) = rung {
+            log::debug!("a bell: {errno}");
+        }
+    }
+
+    pub(super) fn begin_listening(
+        &mut self,
+        now: Time,
+        scope: Scope,
+        backlog: usize,
+        bell: SocketAddr,
+        reply: Reply<Result<u64, SendError>>,
+    ) {
+        let in_use = || Err(SendError::system("listening")(Errno::EADDRINUSE));
+        let key = {
+            let mut state = self.node.lock();
+            let taken = state.listens.all.iter().any(|l| l.scope.id == scope.id);
+            let open = scope.id.is_some_and(|id| state.sender.is_open(id));
+            if taken || open {
+                return reply.give(in_use());
+            }
+            state.listens.next += 1;
+            let key = state.listens.next;
+            state.listens.all.push(Listen {
+                key,
+                scope,
+                backlog,
+                waiting: VecDeque::new(),
+                bell,
+            });
+            key
+        };
+        self.asked_to_listen.push((key, reply));
+        self.claim_scope(now, key, scope);
+    }
+
+    /// Asks the owner for what a listening socket wants; the answer is
+    /// [`Controller::heard_of_scope`].
+    pub(super) fn claim_scope(&mut self, now: Time, key: u64, scope: Scope) {
+        let Some(id) = scope.id else {
+            return self.claim_wildcard();
+        };
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let channel = Channel::new(scope.sender.unwrap_or(any), id);
+        let ours = self.ours.entry(id).or_insert_with(|| Ours {
+            channel,
+            app_port: 0,
+            stage: Stage::Listening,
+            listens: Some(key),
+            replies: Vec::new(),
+        });
+        ours.listens = Some(key);
+        if matches!(ours.stage, Stage::Ended | Stage::Listening) {
+            ours.stage = Stage::Listening;
+            let channel = ours.channel;
+            self.claim(now, channel, false);
+        } else {
+            self.heard_of_scope(now, scope.id, true);
+        }
+    }
+
+    /// The owner's answer: the id, or (none) the wildcard, is ours or not.
+    pub(super) fn heard_of_scope(&mut self, now: Time, id: Option<ChannelId>, granted: bool) {
+        let mut state = self.node.lock();
+        let listens = &mut state.listens;
+        let Some(listen) = listens.all.iter().find(|l| l.scope.id == id) else {
+            return;
+        };
+        let key = listen.key;
+        if !granted {
+            listens.all.retain(|l| l.key != key);
+        }
+        drop(state);
+        if let (false, Some(id)) = (granted, id) {
+            self.ours.remove(&id);
+            self.tell_ended(now, id);
+        }
+        let asked = self.asked_to_listen.extract_if(.., |(k, _)| *k == key);
+        for (key, reply) in asked.collect::<Vec<_>>() {
+            reply.give(match granted {
+                true => Ok(key),
+                false => Err(SendError::system("listening")(Errno::EADDRINUSE)),
+            });
+        }
+        if granted {
+            let waiting = self.node.lock().sender.waiting();
+            self.offer(&waiting);
+        }
+    }
+
+    pub(super) fn unlisten(&mut self, now: Time, key: u64) {
+        let scope = {
+            let mut state = self.node.lock();
+            let scope = state.listens.scope(key);
+            state.listens.all.retain(|listen| listen.key != key);
+            scope
+        };
+        match scope.map(|scope| scope.id) {
+            Some(Some(id)) => {
+                let Some(ours) = self.ours.get_mut(&id) else {
+                    return;
+                };
+                ours.listens = None;
+                if ours.stage == Stage::Listening {
+                    self.ours.remove(&id);
+                    self.tell_ended(now, id);
+                }
+            }
+            Some(None) => self.give_up_wildcard(),
+            None => {}
+        }
+    }
+
+    /// Whether a socket listens for every id.
+    pub(super) fn wants_wildcard(&self) -> bool {
+        let state = self.node.lock();
+        let mut all = state.listens.all.iter();
+        all.any(|listen| listen.scope.id.is_none())
+    }
+
+    fn offer(&mut self, channels: &[Channel]) {
+        for channel in channels {
+            let bell = {
+                let mut state = self.node.lock();
+                if state.sender.is_open(channel.id) {
+                    continue;
+                }
+                state.listens.offer(*channel)
+            };
+            if let Some(bell) = bell {
+                self.ring(bell);
+            }
+        }
+    }
+
+    /// Rings for who came, and for who went.
+    pub(super) fn attend_listens(&mut self, now: Time) {
+        let (wanted, emptied) = {
+            let mut state = self.node.lock();
+            (state.sender.take_wanted(), state.sender.take_emptied())
+        };
+        self.offer(&wanted);
+        for id in emptied {
+            let delivered = {
+                let mut state = self.node.lock();
+                if !state.listens.deliveries.contains_key(&id) || !state.sender.suspend(now, id) {
+                    continue;
+                }
+                state.listens.deliveries.remove(&id)
+            };
+            if let Some(ours) = self.ours.get_mut(&id) {
+                ours.stage = match ours.listens {
+                    Some(_) => Stage::Listening,
+                    None => Stage::Ended,
+                };
+                if ours.stage == Stage::Ended {
+                    self.tell_ended(now, id);
+                }
+            }
+            if let Some(delivered) = delivered {
+                delivered.over.store(true, Ordering::Release);
+                self.ring(delivered.bell);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(key: u64, id: Option<u64>, backlog: usize) -> Listen {
+        Listen {
+            key,
+            scope: Scope {
+                sender: None,
+                id: id.and_then(ChannelId::new),
+            },
+            backlog,
+            waiting: VecDeque::new(),
+            bell: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), u16::try_from(key).unwrap()),
+        }
+    }
+
+    fn channel(id: u64) -> Channel {
+        Channel::new(Ipv4Addr::LOCALHOST.into(), ChannelId::new(id).unwrap())
+    }
+
+    #[test]
+    fn a_specific_scope_goes_before_the_wildcard_and_the_backlog_bounds() {
+        let mut listens = Listens {
+            all: vec![listen(1, None, 2), listen(2, Some(7), 1)],
+            ..Listens::default()
+        };
+        assert_eq!(listens.offer(channel(7)).unwrap().port(), 2);
+        assert_eq!(listens.offer(channel(7)), None, "it waits already");
+        assert_eq!(listens.offer(channel(8)).unwrap().port(), 1);
+        assert_eq!(listens.offer(channel(9)).unwrap().port(), 1);
+        assert_eq!(listens.offer(channel(10)), None, "the backlog is full");
+        listens.all[0].waiting.clear();
+        assert!(listens.offer(channel(10)).is_some(), "asked for again");
+        listens.opening.insert(channel(11).id);
+        assert_eq!(listens.offer(channel(11)), None, "it is being opened");
+    }
+
+    #[test]
+    fn a_scope_may_be_for_one_address_of_this_host() {
+        let mut listens = Listens {
+            all: vec![listen(1, None, 2)],
+            ..Listens::default()
+        };
+        listens.all[0].scope.sender = Some("10.0.0.1".parse().unwrap());
+        assert_eq!(listens.offer(channel(7)), None);
+    }
+}
