@@ -1,0 +1,368 @@
+//! Sockets of the Rust API over loopback, each test in a network namespace of its own:
+//! what reaches whom, what ends how, and what is refused.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use flexcast::{Binding, Channel, ChannelId, Errno, Family, Options, Received, Socket};
+use flexcast_runtime::kernel::sockopt;
+use flexcast_testbed::World;
+
+const SOL_SOCKET: i32 = 1;
+const SO_RCVBUF: i32 = 8;
+const SO_RCVTIMEO: i32 = 20;
+
+fn channel(text: &str) -> Channel {
+    text.parse().unwrap()
+}
+
+fn limit(socket: &Socket, limit: Duration) {
+    let seconds = i64::try_from(limit.as_secs()).unwrap();
+    let bytes = [seconds, i64::from(limit.subsec_micros())].map(i64::to_ne_bytes);
+    sockopt::set_bytes(socket.as_raw_fd(), SOL_SOCKET, SO_RCVTIMEO, &bytes.concat()).unwrap();
+}
+
+/// A socket that waits at most 5 s.
+fn socket(family: Family) -> Socket {
+    let socket = Socket::new(family).unwrap();
+    limit(&socket, Duration::from_secs(5));
+    socket
+}
+
+fn receiver(channel: Channel) -> Socket {
+    let socket = socket(match channel.sender.is_ipv4() {
+        true => Family::V4,
+        false => Family::V6,
+    });
+    socket.connect(channel).unwrap();
+    socket
+}
+
+fn listener(binding: impl Into<Binding>, backlog: usize) -> Socket {
+    let socket = socket(Family::V4);
+    socket.bind(binding).unwrap();
+    socket.listen(backlog).unwrap();
+    socket
+}
+
+fn accept(listener: &Socket) -> (Socket, Channel) {
+    let (socket, channel) = listener.accept().unwrap();
+    limit(&socket, Duration::from_secs(5));
+    (socket, channel)
+}
+
+#[track_caller]
+fn next(socket: &Socket) -> Option<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    match socket.recv(&mut buffer).unwrap() {
+        Received::Datagram(length) => Some(buffer[..length].to_vec()),
+        Received::End => None,
+    }
+}
+
+#[track_caller]
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !is() {
+        assert!(Instant::now() < deadline, "not within 5 s: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn await_requesters(delivery: &Socket, count: usize) {
+    until("requesters", || {
+        delivery.requesters().unwrap().len() == count
+    });
+}
+
+#[test]
+fn a_datagram_reaches_every_receiver_once_and_the_end_follows() {
+    let Some(_world) = World::enter("a_datagram_reaches_every_receiver_once_and_the_end_follows")
+    else {
+        return;
+    };
+    for (sender, any) in [("127.0.0.1", Family::V4), ("::1", Family::V6)] {
+        let channel = channel(&format!("{sender}#5000"));
+        let listener = socket(any);
+        listener.bind(channel).unwrap();
+        listener.listen(5).unwrap();
+        let receivers: Vec<Socket> = (0..3).map(|_| receiver(channel)).collect();
+        let (delivery, asked) = accept(&listener);
+        assert_eq!(asked, channel);
+        assert_eq!(delivery.peer(), Ok(channel));
+        await_requesters(&delivery, 3);
+        for n in 0..100_u8 {
+            assert_eq!(delivery.send(&[n; 100]), Ok(100));
+        }
+        assert_eq!(delivery.send(b""), Ok(0));
+        let (one, two) = (b"one".as_slice(), b"two".as_slice());
+        assert_eq!(delivery.send_many(&[one, two]), Ok(2));
+        drop(delivery);
+        for receiver in &receivers {
+            for n in 0..100_u8 {
+                assert_eq!(next(receiver), Some(vec![n; 100]));
+            }
+            assert_eq!(next(receiver), Some(Vec::new()), "empty is no end");
+            assert_eq!(next(receiver), Some(b"one".to_vec()));
+            assert_eq!(next(receiver), Some(b"two".to_vec()));
+            assert_eq!(next(receiver), None);
+            let stats = receiver.stats().unwrap();
+            assert_eq!((stats.received, stats.lost, stats.duplicates), (103, 0, 0));
+            assert_eq!(stats.bytes, 10_006);
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_datagrams_arrive_whole_and_in_order() {
+    let Some(_world) = World::enter("ten_thousand_datagrams_arrive_whole_and_in_order") else {
+        return;
+    };
+    let channel = channel("127.0.0.1#9");
+    let listener = listener(Binding::ANY, 1);
+    let receiver = receiver(channel);
+    let buffer = (4_u32 << 20).to_ne_bytes();
+    sockopt::set_bytes(receiver.as_raw_fd(), SOL_SOCKET, SO_RCVBUF, &buffer).unwrap();
+    let (delivery, _) = accept(&listener);
+    let reads = std::thread::spawn(move || {
+        let mut count = 0_u32;
+        while let Some(datagram) = next(&receiver) {
+            assert_eq!(datagram[..4], count.to_ne_bytes());
+            assert_eq!(datagram.len(), 1_000);
+            count += 1;
+        }
+        (count, receiver.stats().unwrap())
+    });
+    for n in 0..10_000_u32 {
+        let mut datagram = [0; 1_000];
+        datagram[..4].copy_from_slice(&n.to_ne_bytes());
+        delivery.send(&datagram).unwrap();
+        if n % 20 == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    let sent = delivery.requesters().unwrap();
+    assert_eq!((sent[0].datagrams, sent[0].receivers_below), (10_000, 1));
+    assert_eq!(sent[0].bytes, 10_160_000);
+    drop(delivery);
+    let (count, stats) = reads.join().unwrap();
+    assert_eq!((count, stats.lost), (10_000, 0), "{stats:?}");
+}
+
+#[test]
+fn a_wildcard_tells_what_was_asked_for_and_a_specific_bind_goes_before_it() {
+    let Some(_world) =
+        World::enter("a_wildcard_tells_what_was_asked_for_and_a_specific_bind_goes_before_it")
+    else {
+        return;
+    };
+    let wild = listener(Binding::ANY, 10);
+    let exact = listener(Binding::of_id(ChannelId::new(7).unwrap()), 10);
+    let second = socket(Family::V4);
+    second.bind(Binding::ANY).unwrap();
+    assert_eq!(second.listen(1), Err(Errno::EADDRINUSE));
+    let again = socket(Family::V4);
+    again.bind(channel("127.0.0.1#7")).unwrap();
+    assert_eq!(again.listen(1), Err(Errno::EADDRINUSE));
+
+    let (seven, other) = (
+        channel("127.0.0.1#7"),
+        channel("127.0.0.1#18446744073709551615"),
+    );
+    let receivers = [receiver(seven), receiver(other)];
+    let (from_wild, asked) = accept(&wild);
+    assert_eq!(asked, other);
+    let (from_exact, asked) = accept(&exact);
+    assert_eq!(asked, seven);
+    from_exact.send(b"seven").unwrap();
+    from_wild.send(b"other").unwrap();
+    assert_eq!(next(&receivers[0]).unwrap(), b"seven");
+    assert_eq!(next(&receivers[1]).unwrap(), b"other");
+    drop(wild);
+    second.listen(1).unwrap();
+    // What was accepted goes on without its listener.
+    from_wild.send(b"more").unwrap();
+    assert_eq!(next(&receivers[1]).unwrap(), b"more");
+}
+
+#[test]
+fn with_nobody_left_send_says_so_and_the_next_audience_is_accepted() {
+    let Some(_world) =
+        World::enter("with_nobody_left_send_says_so_and_the_next_audience_is_accepted")
+    else {
+        return;
+    };
+    let channel = channel("127.0.0.1#3");
+    for binding in [Binding::ANY, Binding::from(channel)] {
+        let listener = listener(binding, 3);
+        for round in 0..3_u8 {
+            let first = receiver(channel);
+            let (delivery, _) = accept(&listener);
+            let second = receiver(channel);
+            await_requesters(&delivery, 2);
+            delivery.send(&[round]).unwrap();
+            assert_eq!(next(&first), Some(vec![round]));
+            drop(first);
+            await_requesters(&delivery, 1);
+            delivery.send(b"still").unwrap();
+            assert_eq!(next(&second), Some(vec![round]));
+            assert_eq!(next(&second).unwrap(), b"still");
+            drop(second);
+            assert_eq!(next(&delivery), None, "nobody is there");
+            assert_eq!(delivery.send(b"into the void"), Err(Errno::EPIPE));
+            assert_eq!(delivery.requesters().unwrap(), []);
+        }
+    }
+}
+
+#[test]
+fn a_listener_is_readable_while_somebody_waits() {
+    let Some(_world) = World::enter("a_listener_is_readable_while_somebody_waits") else {
+        return;
+    };
+    let listener = listener(Binding::ANY, 2);
+    limit(&listener, Duration::from_millis(50));
+    assert_eq!(listener.accept().map(|_| ()), Err(Errno::EAGAIN));
+    let early: Vec<Socket> = (1..=3)
+        .map(|id| receiver(channel(&format!("127.0.0.1#{id}"))))
+        .collect();
+    let readable = || {
+        let raw = listener.as_raw_fd();
+        let mut byte = [0; 1];
+        flexcast_runtime::kernel::recv_parts(raw, &mut byte, &mut [], false, true).is_ok()
+    };
+    until("readable", readable);
+    limit(&listener, Duration::from_secs(5));
+    let mut ids: Vec<u64> = Vec::new();
+    let mut open = Vec::new();
+    // The third one, for which the backlog had no room, asks again.
+    for _ in 0..3 {
+        let (delivery, channel) = accept(&listener);
+        ids.push(channel.id.get());
+        open.push(delivery);
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3]);
+    drop(early);
+}
+
+#[test]
+fn a_stream_that_ended_is_followed_by_the_next_one() {
+    let Some(_world) = World::enter("a_stream_that_ended_is_followed_by_the_next_one") else {
+        return;
+    };
+    let channel = channel("127.0.0.1#3");
+    let listener = listener(channel, 3);
+    let receiver = receiver(channel);
+    for round in 0..2_u8 {
+        let (delivery, _) = accept(&listener);
+        delivery.send(&[round]).unwrap();
+        delivery.shut_down().unwrap();
+        assert_eq!(delivery.send(b"late"), Err(Errno::EPIPE));
+        assert_eq!(next(&receiver), Some(vec![round]));
+        assert_eq!(next(&receiver), None);
+    }
+    receiver.shut_down().unwrap();
+    assert_eq!(next(&receiver), None, "shut down");
+}
+
+#[test]
+fn the_way_through_user_space_reads_alike() {
+    let Some(_world) = World::enter("the_way_through_user_space_reads_alike") else {
+        return;
+    };
+    std::env::set_var("FLEXCAST_PATH", "user");
+    for text in ["127.0.0.1#3", "[::1]#4"] {
+        let channel = channel(text);
+        let listener = socket(Family::V6);
+        listener.bind(channel).unwrap();
+        listener.listen(1).unwrap();
+        let receiver = receiver(channel);
+        let (delivery, _) = accept(&listener);
+        for n in 0..50_u8 {
+            delivery.send(&[n; 1_000]).unwrap();
+        }
+        drop(delivery);
+        for n in 0..50_u8 {
+            assert_eq!(next(&receiver), Some(vec![n; 1_000]));
+        }
+        assert_eq!(next(&receiver), None);
+        let stats = receiver.stats().unwrap();
+        assert_eq!((stats.received, stats.lost, stats.foreign), (50, 0, 0));
+    }
+    std::env::set_var("FLEXCAST_PATH", "elsewhere");
+    let receiver = socket(Family::V4);
+    assert_eq!(receiver.connect(channel("127.0.0.1#3")), Err(Errno::EINVAL));
+}
+
+#[test]
+fn what_the_queue_has_no_room_for_is_counted() {
+    let Some(_world) = World::enter("what_the_queue_has_no_room_for_is_counted") else {
+        return;
+    };
+    let channel = channel("127.0.0.1#3");
+    let listener = listener(channel, 3);
+    let receiver = receiver(channel);
+    let buffer = 4_096_u32.to_ne_bytes();
+    sockopt::set_bytes(receiver.as_raw_fd(), SOL_SOCKET, SO_RCVBUF, &buffer).unwrap();
+    let (delivery, _) = accept(&listener);
+    for _ in 0..500 {
+        delivery.send(&[1; 500]).unwrap();
+    }
+    until("drops", || receiver.stats().unwrap().dropped > 0);
+    let mut buffer = [0; 10];
+    while receiver.try_recv(&mut buffer) == Ok(Received::Datagram(500)) {}
+    // One more, so that what is missing is seen.
+    delivery.send(&[2; 500]).unwrap();
+    assert_eq!(receiver.recv(&mut buffer), Ok(Received::Datagram(500)));
+    assert_eq!(buffer, [2; 10], "cut off at the buffer's end");
+    let stats = receiver.stats().unwrap();
+    assert_eq!(stats.received + stats.lost, 501, "{stats:?}");
+    assert_eq!(stats.lost, stats.dropped, "{stats:?}");
+    assert_eq!(stats.path.len(), 1);
+}
+
+#[test]
+fn nonsense_is_refused_by_name() {
+    let Some(_world) = World::enter("nonsense_is_refused_by_name") else {
+        return;
+    };
+    let mut buffer = [0; 16];
+    let fresh = socket(Family::V4);
+    assert_eq!(fresh.recv(&mut buffer), Err(Errno::ENOTCONN));
+    assert_eq!(fresh.send(b"x"), Err(Errno::ENOTCONN));
+    assert_eq!(fresh.listen(1), Err(Errno::EDESTADDRREQ));
+    assert_eq!(fresh.accept().map(|_| ()), Err(Errno::EINVAL));
+    assert_eq!(fresh.peer(), Err(Errno::ENOTCONN));
+    assert_eq!(fresh.stats(), Err(Errno::ENOTCONN));
+    assert_eq!(fresh.requesters(), Err(Errno::ENOTCONN));
+    assert_eq!(fresh.shut_down(), Err(Errno::ENOTCONN));
+    assert_eq!(fresh.connect(channel("[::1]#1")), Err(Errno::EAFNOSUPPORT));
+    assert_eq!(fresh.connect(channel("239.1.1.1#1")), Err(Errno::EINVAL));
+    assert_eq!(fresh.connect(channel("0.0.0.0#1")), Err(Errno::EINVAL));
+    assert_eq!(fresh.bind(channel("10.9.8.7#1")), Err(Errno::EADDRNOTAVAIL));
+    assert_eq!(fresh.bind(channel("[::1]#1")), Err(Errno::EAFNOSUPPORT));
+    let hasty = Options {
+        heartbeat: Duration::from_millis(1),
+        ..Options::default()
+    };
+    assert_eq!(fresh.set_options(hasty), Err(Errno::EINVAL));
+    fresh.connect(channel("127.0.0.1#1")).unwrap();
+    assert_eq!(fresh.connect(channel("127.0.0.1#1")), Err(Errno::EISCONN));
+    assert_eq!(fresh.bind(Binding::ANY), Err(Errno::EINVAL));
+    assert_eq!(fresh.send(b"x"), Err(Errno::EOPNOTSUPP));
+    assert_eq!(fresh.set_options(Options::default()), Err(Errno::EISCONN));
+    assert_eq!(fresh.try_recv(&mut buffer), Err(Errno::EAGAIN));
+
+    let listener = listener(Binding::ANY, 1);
+    assert_eq!(
+        listener.connect(channel("127.0.0.1#1")),
+        Err(Errno::EOPNOTSUPP)
+    );
+    assert_eq!(listener.bind(Binding::ANY), Err(Errno::EINVAL));
+    assert_eq!(listener.recv(&mut buffer), Err(Errno::ENOTCONN));
+    let (delivery, _) = accept(&listener);
+    assert_eq!(delivery.send(&vec![0; 65_492]), Err(Errno::EMSGSIZE));
+    assert_eq!(delivery.listen(1), Err(Errno::EINVAL));
+    assert_eq!(delivery.try_recv(&mut buffer), Err(Errno::EAGAIN));
+}
