@@ -258,6 +258,11 @@ fn take<C>(queue: &Queue<C>) -> Option<C> {
     lock(&queue.commands).pop_front()
 }
 
+/// In a forked child, which has none of its parent's threads.
+pub(crate) fn forget_threads() {
+    THREADS.store(0, Ordering::Relaxed);
+}
+
 /// Ends the process where main has left by pthread_exit and nobody else is there:
 /// without us the kernel would have ended it.
 fn leave_with_the_last() {

@@ -14,7 +14,7 @@ use super::passer::Passer;
 use super::receiver::{Filtered, Plan};
 use super::shared::Shared;
 use super::worker::{Begun, Command, Worker};
-use crate::background::{lock, Background};
+use crate::background::{forget_threads, lock, Background};
 use crate::per_process::PerProcess;
 
 /// At exit nobody waits longer than this.
@@ -116,4 +116,5 @@ pub fn leave_all() {
 /// adopted anew.
 pub fn forget_after_fork() {
     PROCESS.forget();
+    forget_threads();
 }

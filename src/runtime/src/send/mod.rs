@@ -41,7 +41,7 @@ use flexcast_engine::{ChannelSummary, Counters, NodeSettings};
 use flexcast_udp::Errno;
 use flexcast_wire::{Channel, ChannelId, NodeId, FLEXCAST_PORT};
 
-use crate::background::{now, Background};
+use crate::background::{forget_threads, now, Background};
 use control::{Command, Controller};
 use line::{Line, Patience};
 use node::Node;
@@ -273,4 +273,5 @@ impl SendingChannel {
 /// leaked (`std::mem::forget`), and be started anew.
 pub fn forget_after_fork() {
     voice::forget_numbers();
+    forget_threads();
 }
