@@ -36,3 +36,9 @@ fn a_forked_child_runs_until_its_last_thread_ends() {
     let test = "a_forked_child_runs_until_its_last_thread_ends";
     compare(test, "outlived", "239.1.0.0/16=10.0.0.9");
 }
+
+#[test]
+fn a_number_of_ours_that_the_program_takes_is_the_programs() {
+    let test = "a_number_of_ours_that_the_program_takes_is_the_programs";
+    compare(test, "taken", "239.1.0.0/16=self");
+}

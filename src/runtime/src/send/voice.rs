@@ -40,11 +40,16 @@ static COOKIES: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 /// Two families, and room for a second set while a test or a child has one.
 const SLOTS: usize = 8;
 
-/// Whether `raw` is a descriptor of ours in the application's table, which hooks of
-/// close and dup must spare. Takes no lock.
+/// Whether `raw` is a descriptor of ours in the application's table, which a hook of
+/// close must spare, and not what the application has put in its place. Takes no lock.
 #[must_use]
 pub fn is_internal(raw: i32) -> bool {
-    raw >= 0 && INTERNAL.iter().any(|n| n.load(Ordering::Relaxed) == raw)
+    let mut ours = INTERNAL.iter().zip(&COOKIES);
+    raw >= 0
+        && ours.any(|(number, cookie)| {
+            number.load(Ordering::Relaxed) == raw
+                && sockopt::cookie(raw) == Ok(cookie.load(Ordering::Relaxed))
+        })
 }
 
 /// In the child of a fork: the numbers are closed there and forgotten. Takes no lock.
