@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use flexcast_engine::Time;
@@ -42,6 +42,20 @@ pub fn now() -> Time {
 /// our locks is whole between any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks, unless somebody keeps the lock for that long: for those at exit, who may be
+/// a signal's handler that has interrupted whoever holds it.
+pub(crate) fn lock_within<T>(mutex: &Mutex<T>, limit: Duration) -> Option<MutexGuard<'_, T>> {
+    let until = now() + limit;
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if now() >= until => return None,
+            Err(TryLockError::WouldBlock) => process::sleep_us(200),
+        }
+    }
 }
 
 /// What a background thread does. Lives and dies in that thread.
@@ -104,11 +118,13 @@ impl<C: Send + 'static> Background<C> {
 
     /// Hands the thread a command. Orders of one caller stay in order.
     pub(crate) fn post(&self, command: C) {
-        let first = {
-            let mut commands = lock(&self.queue.commands);
-            commands.push_back(command);
-            commands.len() == 1
-        };
+        self.queue_up(lock(&self.queue.commands), command);
+    }
+
+    fn queue_up(&self, mut commands: MutexGuard<'_, VecDeque<C>>, command: C) {
+        commands.push_back(command);
+        let first = commands.len() == 1;
+        drop(commands);
         if first {
             // Whoever finds the queue empty wakes; the descriptor lives for one call.
             if let Ok(socket) = UnixDatagram::unbound() {
@@ -138,7 +154,8 @@ impl<C: Send + 'static> Background<C> {
         command: impl FnOnce(Reply<T>) -> C,
     ) -> Result<T, Errno> {
         let reply = Reply::new();
-        self.post(command(reply.clone()));
+        let commands = lock_within(&self.queue.commands, limit).ok_or(Errno::ETIMEDOUT)?;
+        self.queue_up(commands, command(reply.clone()));
         reply.wait(limit).ok_or(Errno::ETIMEDOUT)
     }
 }

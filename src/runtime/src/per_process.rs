@@ -10,10 +10,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use flexcast_udp::Errno;
 
-use crate::background::lock;
+use crate::background::{lock, lock_within};
 
 /// The state of this process, made when first needed.
 #[derive(Debug)]
@@ -74,9 +75,9 @@ impl<T> PerProcess<T> {
         Ok(started)
     }
 
-    /// The state, if there is one.
-    pub(crate) fn running(&self) -> Option<Arc<T>> {
-        lock(&self.current().state).clone()
+    /// The state, if there is one and nobody is making it for that long.
+    pub(crate) fn running_within(&self, limit: Duration) -> Option<Arc<T>> {
+        lock_within(&self.current().state, limit)?.clone()
     }
 
     /// In a forked child, first thing: the parent's state is the parent's.
@@ -92,19 +93,22 @@ impl<T> PerProcess<T> {
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::ZERO;
+
     #[test]
     fn a_child_starts_anew_though_the_parents_lock_was_held() {
         static STATE: PerProcess<u32> = PerProcess::new();
-        assert_eq!(STATE.running(), None);
+        assert_eq!(STATE.running_within(NOW), None);
         assert_eq!(
             STATE.get_or_start(|| Err(Errno::EAGAIN)),
             Err(Errno::EAGAIN)
         );
         assert_eq!(*STATE.get_or_start(|| Ok(1)).unwrap(), 1);
         let held = STATE.first.state.lock().unwrap();
+        assert_eq!(STATE.running_within(NOW), None, "nobody waits at exit");
         for n in 2..5 {
             STATE.forget();
-            assert_eq!(STATE.running(), None);
+            assert_eq!(STATE.running_within(NOW), None);
             assert_eq!(*STATE.get_or_start(|| Ok(n)).unwrap(), n);
             assert_eq!(*STATE.get_or_start(|| Ok(99)).unwrap(), n);
         }

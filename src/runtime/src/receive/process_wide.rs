@@ -106,7 +106,7 @@ impl Process {
 /// All receiving sockets leave, at process exit: each says so once, within 50 ms;
 /// nobody waits for answers.
 pub fn leave_all() {
-    if let Some(process) = PROCESS.running() {
+    if let Some(process) = PROCESS.running_within(AT_EXIT) {
         let _ = process.background.ask_within(AT_EXIT, Command::LeaveAll);
     }
 }

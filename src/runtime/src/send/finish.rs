@@ -1,7 +1,7 @@
 //! The end of the process, or of its program (exec): every stream ends at once.
 //!
 //! Promises: done by the calling thread alone, since the others may be on their way
-//! out; no lock is waited for longer than 20 ms, nor what the background thread still
+//! out, or interrupted (exit in a signal's handler); no lock is waited for longer than 20 ms, nor what the background thread still
 //! has to hand to another process; blocked senders give up. Receivers that miss the
 //! one End are told by the status, and by silence.
 //! Is not [`super::SendingChannel::end`], which says it three times.
@@ -16,7 +16,7 @@ use flexcast_wire::ChannelId;
 
 use super::control::index;
 use super::node::Node;
-use super::voice::Mouth;
+use super::voice::{AtOnce, Mouth};
 use crate::background::now;
 
 /// How long another thread is waited for.
@@ -67,8 +67,7 @@ pub(super) fn finish(node: &Node) {
     }
     for (family, batch) in [Family::V4, Family::V6].into_iter().zip(&mut letters) {
         if !batch.is_empty() {
-            node.fan
-                .with(family, |socket| batch.flush(socket, &mut |_, _| {}));
+            AtOnce(&node.fan).with(family, |socket| batch.flush(socket, &mut |_, _| {}));
         }
     }
 }

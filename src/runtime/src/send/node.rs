@@ -16,7 +16,7 @@ use super::control::Command;
 use super::line::Line;
 use super::listening::Listens;
 use super::voice::FanSockets;
-use crate::background::{lock, now, Background};
+use crate::background::{lock, lock_within, now, Background};
 
 /// How long a waiter sleeps at most before it looks again.
 const SLICE: Duration = Duration::from_millis(200);
@@ -102,17 +102,7 @@ impl Node {
     /// The lock, unless another thread keeps it for that long (it never does, but a
     /// process that exits must not hang).
     pub(super) fn lock_within(&self, limit: Duration) -> Option<MutexGuard<'_, State>> {
-        let until = now() + limit;
-        loop {
-            match self.state.try_lock() {
-                Ok(state) => return Some(state),
-                Err(std::sync::TryLockError::Poisoned(poisoned)) => {
-                    return Some(poisoned.into_inner())
-                }
-                Err(std::sync::TryLockError::WouldBlock) if now() >= until => return None,
-                Err(std::sync::TryLockError::WouldBlock) => process::sleep_us(200),
-            }
-        }
+        lock_within(&self.state, limit)
     }
 
     /// Has the background thread do something; nothing before it was started.

@@ -216,11 +216,15 @@ impl FanSockets {
         }
     }
 
-    fn get(&self, family: Family) -> Result<Arc<FanSocket>, Errno> {
-        let mut place = lock(match family {
+    fn place(&self, family: Family) -> &Mutex<Option<Arc<FanSocket>>> {
+        match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
-        });
+        }
+    }
+
+    fn get(&self, family: Family) -> Result<Arc<FanSocket>, Errno> {
+        let mut place = lock(self.place(family));
         if let Some(socket) = place.as_ref().filter(|socket| socket.checked().is_some()) {
             return Ok(socket.clone());
         }
@@ -228,6 +232,23 @@ impl FanSockets {
         let fresh = Arc::new(FanSocket::new(family, self.fp)?);
         *place = Some(fresh.clone());
         Ok(fresh)
+    }
+}
+
+/// F for those who must not wait: at exit, which may be called by a signal's handler
+/// that has interrupted a thread with F's lock in its hands.
+#[derive(Debug)]
+pub(super) struct AtOnce<'a>(pub(super) &'a FanSockets);
+
+impl Mouth for AtOnce<'_> {
+    /// Where F cannot be had at once, a socket like it, for this one use.
+    fn with<T>(&self, family: Family, use_it: impl FnOnce(&UdpSocket) -> T) -> Option<T> {
+        let place = self.0.place(family).try_lock();
+        let known = place.as_deref().ok().and_then(Option::as_ref);
+        match known.and_then(|socket| socket.checked()) {
+            Some(socket) => Some(use_it(socket)),
+            None => mute(family, self.0.fp).ok().as_ref().map(use_it),
+        }
     }
 }
 
@@ -261,14 +282,28 @@ mod tests {
         let strangers = UdpSocket::new(Family::V4).unwrap();
         let theirs = sockopt::duplicate(strangers.as_raw(), raw).unwrap();
         assert_eq!(theirs.as_raw(), raw);
+        assert!(!is_internal(raw), "that number is the application's");
         let second = sockets.with(Family::V4, |s| (s.as_raw(), s.cookie()));
         let (number, fresh) = second.unwrap();
         assert_ne!(fresh, cookie);
         assert_ne!(number, raw);
-        assert!(!is_internal(raw), "that number is the application's");
         assert_eq!(sockopt::cookie(raw), Ok(strangers.cookie()), "left alone");
         drop(sockets);
         assert!(!is_internal(number) && !flexcast_udp::is_live(number));
+    }
+
+    #[test]
+    fn whoever_must_not_wait_for_f_sends_from_a_socket_like_it() {
+        let sockets = FanSockets::new(FP + 2);
+        let f = sockets.with(Family::V4, UdpSocket::cookie).unwrap();
+        let at_once = AtOnce(&sockets);
+        assert_eq!(at_once.with(Family::V4, UdpSocket::cookie), Some(f));
+        let held = lock(&sockets.v4);
+        let other = at_once.with(Family::V4, |s| (s.cookie(), s.local_addr().unwrap()));
+        let (cookie, local) = other.unwrap();
+        assert_ne!(cookie, f);
+        assert_eq!(local.port(), FP + 2);
+        drop(held);
     }
 
     #[test]
