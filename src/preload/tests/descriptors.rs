@@ -32,13 +32,19 @@ fn compare(test: &str, what: &str, map: &str) {
 }
 
 #[test]
-fn a_forked_child_runs_until_its_last_thread_ends() {
-    let test = "a_forked_child_runs_until_its_last_thread_ends";
-    compare(test, "outlived", "239.1.0.0/16=10.0.0.9");
+fn a_number_that_another_file_has_got_is_that_files() {
+    let test = "a_number_that_another_file_has_got_is_that_files";
+    compare(test, "reused", "239.1.0.0/16=self");
 }
 
 #[test]
 fn a_number_of_ours_that_the_program_takes_is_the_programs() {
     let test = "a_number_of_ours_that_the_program_takes_is_the_programs";
     compare(test, "taken", "239.1.0.0/16=self");
+}
+
+#[test]
+fn a_forked_child_runs_until_its_last_thread_ends() {
+    let test = "a_forked_child_runs_until_its_last_thread_ends";
+    compare(test, "outlived", "239.1.0.0/16=10.0.0.9");
 }

@@ -130,6 +130,36 @@ fn header_of(part: *const iovec, to: *const sockaddr, to_length: socklen_t) -> m
     }
 }
 
+/// Of send, sendto and write: the answer; none where it is the kernel's, to the call
+/// that the program made.
+#[inline(always)]
+unsafe fn unless_kernels(
+    fd: c_int,
+    data: *const c_void,
+    length: size_t,
+    flags: c_int,
+    to: *const sockaddr,
+    to_length: socklen_t,
+) -> Option<ssize_t> {
+    loop {
+        real::cancellation_point();
+        match plain(fd, data, length, flags, to, to_length) {
+            Verdict::Kernel => return None,
+            Verdict::Done(sent) => return Some(sent),
+            Verdict::Fail(number) => return Some(fail_long(number)),
+            Verdict::Again => {}
+            other => {
+                let part = iovec {
+                    iov_base: data.cast_mut(),
+                    iov_len: length,
+                };
+                let header = header_of(&raw const part, to, to_length);
+                return Some(by_kernel(fd, &raw const header, flags, &other));
+            }
+        }
+    }
+}
+
 cancellation_point! {
     fn sendto(
         fd: c_int,
@@ -142,19 +172,9 @@ cancellation_point! {
         if marks::is_foreign(fd) {
             return real::sendto(fd, data, length, flags, to, to_length);
         }
-        loop {
-            real::cancellation_point();
-            match plain(fd, data, length, flags, to, to_length) {
-                Verdict::Kernel => return real::sendto(fd, data, length, flags, to, to_length),
-                Verdict::Done(sent) => return sent,
-                Verdict::Fail(number) => return fail_long(number),
-                Verdict::Again => {}
-                other => {
-                    let part = iovec { iov_base: data.cast_mut(), iov_len: length };
-                    let header = header_of(&raw const part, to, to_length);
-                    return by_kernel(fd, &raw const header, flags, &other);
-                }
-            }
+        match unless_kernels(fd, data, length, flags, to, to_length) {
+            Some(answer) => answer,
+            None => real::sendto(fd, data, length, flags, to, to_length),
         }
     }
 }
@@ -179,7 +199,11 @@ cancellation_point! {
         if marks::get(fd) != marks::Mark::Ours {
             return real::write(fd, data, length);
         }
-        sendto(fd, data, length, 0, ptr::null(), 0)
+        // The number may be another file's by now: what is the kernel's is written.
+        match unless_kernels(fd, data, length, 0, ptr::null(), 0) {
+            Some(answer) => answer,
+            None => real::write(fd, data, length),
+        }
     }
 }
 
