@@ -44,6 +44,12 @@ fn a_number_of_ours_that_the_program_takes_is_the_programs() {
 }
 
 #[test]
+fn a_socket_closed_by_a_cancelled_thread_is_closed() {
+    let test = "a_socket_closed_by_a_cancelled_thread_is_closed";
+    compare(test, "cancelled", "239.1.0.0/16=10.0.0.9");
+}
+
+#[test]
 fn a_forked_child_runs_until_its_last_thread_ends() {
     let test = "a_forked_child_runs_until_its_last_thread_ends";
     compare(test, "outlived", "239.1.0.0/16=10.0.0.9");

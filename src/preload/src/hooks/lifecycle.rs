@@ -47,6 +47,8 @@ cancellation_point! {
             }
             return real::close(fd);
         }
+        // A thread that is cancelled closes nothing: then it stays ours.
+        real::cancellation_point();
         let note = closing(fd);
         let answer = real::close(fd);
         closed(note);
