@@ -100,6 +100,10 @@ impl Parent {
             self.burst = f64::from(gained).max(self.burst * 0.9);
         }
         if span >= ms(50) {
+            if gained >= AWAKE && self.steady_rate().is_some_and(is_slow) {
+                // It was silent and flows now: older sightings say nothing of it.
+                self.anchors = Some([(before, at); 2]);
+            }
             let rate = f64::from(gained) / span.as_secs_f64();
             self.rate = if self.rate == 0.0 {
                 rate
@@ -138,20 +142,57 @@ impl Parent {
     }
 }
 
+/// Datagrams between two sightings of a stream that is no slow one.
+const AWAKE: i32 = 8;
+
+/// Whether a pace (datagrams a second) leaves room for no more than the next datagram
+/// before nodes wait no longer.
+fn is_slow(steady: f64) -> bool {
+    whole(steady * AHEAD) <= 1
+}
+
+/// The steady pace of the stream that both send, where one of them is known for long
+/// enough to tell.
+fn pace_of(old: &Parent, new: &Parent) -> Option<f64> {
+    match (old.steady_rate(), new.steady_rate()) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The highest sequence that either is known to have sent, as of their last words.
+pub(crate) fn highest_of(old: &Parent, new: &Parent) -> Option<Sequence> {
+    match (old.highest, new.highest) {
+        (Some((a, _)), Some((b, _))) => Some(a.later(b)),
+        (a, b) => a.or(b).map(|(highest, _)| highest),
+    }
+}
+
+/// Whether it is time to say K: the pace is known, and the new node has the stream. A
+/// slow stream, whose K is the next datagram, turns just after one: `seen` was the
+/// highest sequence when the two were first looked at. The next is then a whole gap
+/// away, and does not come while one node knows of the turn and the other does not.
+pub(crate) fn is_ripe(old: &Parent, new: &Parent, seen: Option<Sequence>) -> bool {
+    let (Some(steady), Some((highest, _))) = (pace_of(old, new), new.highest) else {
+        return false;
+    };
+    !is_slow(steady) || seen.is_none_or(|seen| highest.newer_than(seen))
+}
+
+/// Seconds of stream that K is ahead at most, of the 2 s after which nodes wait no
+/// longer.
+const AHEAD: f64 = 1.5;
+
 /// K: the first sequence that the new node is to send. Highest known from both
-/// plus the larger of 64 datagrams and 200 ms of stream, but at most 1.5 s of stream
-/// (of the 2 s after which nodes wait no longer) and at least 1.
+/// plus the larger of 64 datagrams and 200 ms of stream, but at most [`AHEAD`] and at
+/// least 1.
 ///
 /// 200 ms of stream are the most that may come in them: a whole burst, where the
 /// stream comes in bursts. The steady pace bounds it, so that a slow stream's K is the
 /// next datagram and not one that comes after the 2 s.
 pub(crate) fn turning_point(now: Time, old: &Parent, new: &Parent) -> Sequence {
     let fastest = old.rate.max(new.rate);
-    let steady = match (old.steady_rate(), new.steady_rate()) {
-        (Some(a), Some(b)) => a.max(b),
-        (Some(a), None) | (None, Some(a)) => a,
-        (None, None) => fastest,
-    };
+    let steady = pace_of(old, new).unwrap_or(fastest);
     let highest = match (old.reckoned(now, steady), new.reckoned(now, steady)) {
         (Some(a), Some(b)) => a.later(b),
         (Some(a), None) | (None, Some(a)) => a,
@@ -159,7 +200,7 @@ pub(crate) fn turning_point(now: Time, old: &Parent, new: &Parent) -> Sequence {
     };
     // A quarter more: the burst known may have been a part of one.
     let most = (fastest * 0.2).max(old.burst * 1.25).max(new.burst * 1.25);
-    let margin = whole(most).max(64).min(whole(steady * 1.5)).max(1);
+    let margin = whole(most).max(64).min(whole(steady * AHEAD)).max(1);
     highest.plus(margin)
 }
 

@@ -5,10 +5,12 @@
 //!   Asking ────────────────► Asking ────────────────► Fed ──3 heartbeats──► Asking
 //!     ▲ 100 ms … 1 s, 1 s while pending                │ another node answers twice,
 //!     └────────────────────────────────────────────────┘ or the parent drains: handover
-//!   handover:  From(K) to the new node every 50 ms ─► J ─► Until(J) to the old one
+//!   handover:  look at both, every 200 ms ─► From(K) to the new node, every 50 ms ─► J
+//!              ─► Until(J) to the old one
 //! ```
 //! Timers: retry 100 ms–1 s; refresh ±20 %; poll 1 s ±20 % (5 s after 10 minutes);
-//! silence 3 heartbeats + 0–0.3; from K 50 ms; leaves 0, 50, 200 ms.
+//! silence 3 heartbeats + 0–0.3; looks 200 ms for at most 2.5 s;
+//! from K 50 ms; leaves 0, 50, 200 ms.
 //! Is not a socket: it says what to send, and to which address.
 
 mod asking;
@@ -24,7 +26,7 @@ use flexcast_wire::{
     Sequence, Status, StreamToken, Verdict, Want,
 };
 
-use crate::parent::{turning_point, Parent};
+use crate::parent::{highest_of, is_ripe, turning_point, Parent};
 use crate::time::{as_ms, ms};
 use crate::upward::Former;
 use crate::{Outbox, RequesterSettings, Route, Time};
@@ -53,8 +55,21 @@ struct Candidate {
     /// Requests of ours that it answered.
     answers: u8,
     answered: Sequence,
+    /// Both nodes are looked at until K can be told.
+    look: Option<Look>,
     /// K and when to ask for it again.
     turn: Option<(Sequence, Time)>,
+}
+
+/// The wait for what K needs.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// The highest sequence at its begin.
+    seen: Option<Sequence>,
+    /// When to ask both again.
+    next: Time,
+    /// From when on K is told with what is known.
+    until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -312,8 +327,10 @@ impl Requester {
         if let Some(leaving) = &self.leaving {
             at = leaving.next;
         } else {
-            if let Some((_, next)) = self.candidate.as_ref().and_then(|c| c.turn) {
-                at = at.min(next);
+            if let Some(candidate) = &self.candidate {
+                let turn = candidate.turn.map(|(_, next)| next);
+                let look = candidate.look.map(|look| look.next);
+                at = at.min(turn.or(look).unwrap_or(Time::NEVER));
             }
             if self.parent.is_some() && !self.lost_parent {
                 at = at.min(self.silence_due());
@@ -330,19 +347,7 @@ impl Requester {
             return;
         }
         self.watch_silence(now);
-        if let Some(candidate) = &mut self.candidate {
-            if let Some((k, next)) = &mut candidate.turn {
-                if *next <= now {
-                    *next = now + ms(50);
-                    let k = *k;
-                    if candidate.node.is_silent(now) {
-                        self.candidate = None;
-                    } else {
-                        self.request(now, Want::From(k), out);
-                    }
-                }
-            }
-        }
+        self.go_on(now, out);
         if self.next_request > now {
             return;
         }

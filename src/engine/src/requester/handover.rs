@@ -6,6 +6,13 @@
 
 use super::*;
 
+/// Between two looks at both nodes, and how long they last at most: a slow stream's
+/// next datagram, of 0.5 a second, comes in it.
+const LOOK: Duration = ms(200);
+const LOOKS: Duration = ms(2_500);
+/// Between two `from K`.
+const FROM: Duration = ms(50);
+
 impl Requester {
     /// Another node answered while the parent lives.
     pub(super) fn hear_another(
@@ -38,6 +45,7 @@ impl Requester {
                 node: Parent::new(now, header, status),
                 answers: 0,
                 answered: header.answered.plus(u32::MAX),
+                look: None,
                 turn: None,
             });
         }
@@ -99,9 +107,44 @@ impl Requester {
             self.wait_for_answer(now);
             return;
         }
+        let seen = highest_of(parent, &candidate.node);
+        let look = candidate.look.get_or_insert(Look {
+            seen,
+            next: now + LOOK,
+            until: now + LOOKS,
+        });
+        if now < look.until && !is_ripe(parent, &candidate.node, look.seen) {
+            return;
+        }
         let k = turning_point(now, parent, &candidate.node);
-        candidate.turn = Some((k, now + ms(50)));
+        candidate.turn = Some((k, now + FROM));
         self.request(now, Want::From(k), out);
+    }
+
+    /// The next look at both nodes, or the next `from K`.
+    pub(super) fn go_on(&mut self, now: Time, out: &mut Outbox) {
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        let (next, pause) = match (&mut candidate.turn, &mut candidate.look) {
+            (Some((_, next)), _) => (next, FROM),
+            (None, Some(look)) => (&mut look.next, LOOK),
+            (None, None) => return,
+        };
+        if *next > now {
+            return;
+        }
+        *next = now + pause;
+        let turn = candidate.turn;
+        if candidate.node.is_silent(now) {
+            self.candidate = None;
+        } else if let Some((k, _)) = turn {
+            self.request(now, Want::From(k), out);
+        } else {
+            self.request(now, Want::Stream, out);
+            self.wait_for_answer(now);
+            self.request_parent(out);
+        }
     }
 
     /// The candidate is the parent from now on.

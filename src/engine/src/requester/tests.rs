@@ -393,9 +393,10 @@ fn a_sign_of_life_is_given_at_once_on_both_ways() {
     assert!(asked.iter().any(|a| a.request.direct));
 }
 
-/// Another node, standing by, has answered twice.
+/// Another node, standing by, has answered twice, and more often until the stream's
+/// pace is known.
 fn candidate(bench: &mut Bench) {
-    let standby = Status {
+    let mut standby = Status {
         standby: true,
         own_address: Some("10.0.0.8".parse().unwrap()),
         ..granted()
@@ -408,6 +409,18 @@ fn candidate(bench: &mut Bench) {
     let second = asked.iter().find(|a| !a.request.direct).unwrap();
     assert_eq!(second.request.want, Want::Stream, "it must answer twice");
     assert_eq!(second.request.parent, NODE);
+    for seen in 1..6 {
+        bench.hear(OTHER, &standby);
+        let asked = bench.run(ms(200));
+        let all = asked.iter().filter(|a| a.request.want == Want::Stream);
+        assert_eq!(all.count(), asked.len(), "no K before the pace is known");
+        assert!(
+            asked.iter().any(|a| a.request.direct),
+            "the parent is asked"
+        );
+        assert!(asked.iter().any(|a| !a.request.direct), "so is the other");
+        standby.highest = Some(Sequence(100 + 20 * seen));
+    }
     bench.hear(OTHER, &standby);
 }
 
@@ -425,7 +438,7 @@ fn a_node_that_answers_twice_is_asked_from_k_until_it_says_j() {
     assert!(pauses(&times).iter().all(|p| *p == 50), "{times:?}");
     assert!(from.len() >= 4);
     let starts = Status {
-        handover: Some(Handover::StartsAt(Sequence(140))),
+        handover: Some(Handover::StartsAt(Sequence(340))),
         ..granted()
     };
     bench.hear(OTHER, &starts);
@@ -437,7 +450,7 @@ fn a_node_that_answers_twice_is_asked_from_k_until_it_says_j() {
         .collect();
     let until: Vec<&Asked> = until
         .iter()
-        .filter(|a| a.request.want == Want::Until(Sequence(140)))
+        .filter(|a| a.request.want == Want::Until(Sequence(340)))
         .collect();
     let times: Vec<Duration> = until.iter().map(|a| a.at).collect();
     let pauses = pauses(&times);
@@ -456,14 +469,14 @@ fn left_ends_the_repeats_and_older_words_of_it_are_not_heard() {
     let mut bench = Bench::fed();
     candidate(&mut bench);
     let starts = Status {
-        handover: Some(Handover::StartsAt(Sequence(140))),
+        handover: Some(Handover::StartsAt(Sequence(340))),
         ..granted()
     };
     bench.hear(OTHER, &starts);
     let late = bench.header(NODE);
     let left = Status {
         verdict: Verdict::Left,
-        handover: Some(Handover::StoppedAt(Sequence(140))),
+        handover: Some(Handover::StoppedAt(Sequence(340))),
         ..granted()
     };
     bench.hear(NODE, &left);

@@ -271,6 +271,14 @@ impl Net {
         self.rearm(host);
     }
 
+    /// Has a receiver ask within 200 ms, as one does whose number below changed.
+    pub fn ask_anew(&mut self, host: Host) {
+        if let Role::Receiver(r) = &mut self.hosts[host] {
+            r.requester.set_below(2, 32);
+        }
+        self.rearm(host);
+    }
+
     /// Stops a host's process (SIGSTOP): nothing is captured, nothing answered.
     pub fn stop(&mut self, host: Host) {
         self.stopped[host] = true;
