@@ -42,8 +42,9 @@ impl Binding {
         }
     }
 
-    pub(crate) fn scope(self) -> Scope {
+    pub(crate) fn scope(self, ipv4_only: bool) -> Scope {
         Scope {
+            ipv4_only,
             sender: self.sender.map(|sender| sender.to_canonical()),
             id: self.id,
         }

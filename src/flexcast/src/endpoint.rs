@@ -18,7 +18,7 @@ use flexcast_runtime::send::{Delivery, Listening};
 use flexcast_runtime::Errno;
 use flexcast_wire::Channel;
 
-use crate::{process, Binding, Options, Requester, Stats};
+use crate::{life, process, Binding, Options, Requester, Stats};
 
 /// What a receive call took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,8 @@ enum Role {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     family: Family,
+    /// The generation of processes in which it was made.
+    born: u64,
     role: Mutex<Role>,
     options: Mutex<Options>,
 }
@@ -55,8 +57,22 @@ impl Endpoint {
     pub(crate) fn new(family: Family) -> Endpoint {
         Endpoint {
             family,
+            born: life::generation(),
             role: Mutex::new(Role::Fresh),
             options: Mutex::default(),
+        }
+    }
+
+    /// Whether it is the parent's, since a fork: what needs its background threads is
+    /// then not to be had here.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.born != life::generation()
+    }
+
+    fn check_owned(&self) -> Result<(), Errno> {
+        match self.is_inherited() {
+            true => Err(Errno::EOPNOTSUPP),
+            false => Ok(()),
         }
     }
 
@@ -85,6 +101,7 @@ impl Endpoint {
     }
 
     pub(crate) fn connect(&self, raw: i32, channel: Channel) -> Result<(), Errno> {
+        self.check_owned()?;
         let options = self.options();
         let fp = process::port()?;
         let mut at = options.via.unwrap_or(SocketAddr::new(channel.sender, fp));
@@ -144,6 +161,7 @@ impl Endpoint {
     }
 
     pub(crate) fn listen(&self, raw: i32, backlog: usize) -> Result<(), Errno> {
+        self.check_owned()?;
         let mut role = lock(&self.role);
         let binding = match &*role {
             Role::Bound(binding) => *binding,
@@ -156,7 +174,8 @@ impl Endpoint {
         };
         let sending = process::sending()?;
         let bell = hang_bell(raw, sending.bells()?)?;
-        let listening = sending.listen(binding.scope(), backlog, bell);
+        let scope = binding.scope(self.family == Family::V4);
+        let listening = sending.listen(scope, backlog, bell);
         let listening = listening.map_err(process::errno)?;
         *role = Role::Listening(binding, Arc::new(listening));
         Ok(())
@@ -173,6 +192,7 @@ impl Endpoint {
         let Role::Listening(_, listening) = self.role() else {
             return Err(Errno::EINVAL);
         };
+        self.check_owned()?;
         let mut bell = [0; 8];
         loop {
             if listening.has_waiting() {
@@ -182,10 +202,8 @@ impl Endpoint {
                 if let Some(delivery) = delivery {
                     // The bell that was rung for it; not there yet: one too many later.
                     let _ = recv_parts(raw, &mut bell, &mut [], false, false);
-                    let endpoint = Endpoint {
-                        role: Mutex::new(Role::Delivering(Arc::new(delivery))),
-                        ..Endpoint::new(self.family)
-                    };
+                    let endpoint = Endpoint::new(self.family);
+                    *lock(&endpoint.role) = Role::Delivering(Arc::new(delivery));
                     return Ok((socket, endpoint));
                 }
             }
@@ -222,6 +240,7 @@ impl Endpoint {
     pub(crate) fn send(&self, raw: i32, datagrams: &[&[&[u8]]], wait: bool) -> Result<(), Errno> {
         match self.role() {
             Role::Delivering(delivery) => {
+                self.check_owned()?;
                 let block = wait && !sockopt::is_nonblocking(raw)?;
                 delivery.send(datagrams, block)
             }
@@ -252,6 +271,7 @@ impl Endpoint {
         let Role::Delivering(delivery) = self.role() else {
             return Err(Errno::ENOTCONN);
         };
+        self.check_owned()?;
         let requesters = delivery.requesters().into_iter();
         Ok(requesters.map(Requester::from).collect())
     }
@@ -267,6 +287,7 @@ impl Endpoint {
         let Role::Receiving(_, socket) = self.role() else {
             return Err(Errno::ENOTCONN);
         };
+        self.check_owned()?;
         let counts = socket.counts().unwrap_or_default();
         let report = socket.report();
         let path = report.channels.first().map(|channel| channel.nodes);
@@ -284,6 +305,7 @@ impl Endpoint {
     /// No more of it: the stream of an accepted socket ends, a receiver leaves. Those
     /// who wait in its calls are woken.
     pub(crate) fn shut_down(&self, raw: i32, sends: bool, receives: bool) -> Result<(), Errno> {
+        self.check_owned()?;
         match self.role() {
             Role::Delivering(delivery) => {
                 if sends {
@@ -309,9 +331,22 @@ impl Endpoint {
 
     /// The descriptor was closed: whether the kernel's socket is gone with it.
     pub(crate) fn closed(&self) -> bool {
+        if self.is_inherited() {
+            return true;
+        }
         match self.role() {
             Role::Receiving(_, socket) => socket.closed(),
             _ => true,
+        }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        if self.is_inherited() {
+            // The parent's: it goes on there, and its locks are not to be waited for.
+            let role = self.role.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(std::mem::replace(role, Role::Fresh));
         }
     }
 }

@@ -34,7 +34,9 @@
 //! a receiver (by default the kernel's, wherever it works).
 
 mod binding;
+mod c;
 mod endpoint;
+mod life;
 mod options;
 mod process;
 mod requester;

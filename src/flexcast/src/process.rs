@@ -1,12 +1,17 @@
 //! What a process has once: its sending half, and the port of requests.
 //! Is not started before a socket listens.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flexcast_runtime::receive::Path;
-use flexcast_runtime::send::{SendError, SendSettings, Sending};
+use flexcast_runtime::receive::{self, Path};
+use flexcast_runtime::send::{self, SendError, SendSettings, Sending};
 use flexcast_runtime::Errno;
 use flexcast_wire::FLEXCAST_PORT;
+
+thread_local! {
+    static DETAIL: RefCell<Option<(Errno, String)>> = const { RefCell::new(None) };
+}
 
 static SENDING: Mutex<Option<Arc<Sending>>> = Mutex::new(None);
 
@@ -57,9 +62,49 @@ pub(crate) fn sending() -> Result<Arc<Sending>, Errno> {
     Ok(started)
 }
 
+/// The error's number; what it says beyond that is kept for [`detail`].
 pub(crate) fn errno(error: SendError) -> Errno {
-    match error {
+    let text = error.to_string();
+    let errno = match error {
         SendError::Held { .. } => Errno::EADDRINUSE,
         SendError::System { errno, .. } => errno,
+    };
+    // A thread on its way out has nobody to tell.
+    let _ = DETAIL.try_with(|detail| *detail.borrow_mut() = Some((errno, text)));
+    errno
+}
+
+/// What this thread's last error with this number said.
+pub(crate) fn detail(errno: Errno) -> Option<String> {
+    DETAIL.with(|detail| {
+        let detail = detail.borrow();
+        let (known, text) = detail.as_ref()?;
+        (*known == errno).then(|| text.clone())
+    })
+}
+
+/// At exit: streams end, receivers leave.
+pub(crate) fn finish() {
+    let sending = match SENDING.try_lock() {
+        Ok(mut sending) => sending.take(),
+        Err(_) => None,
+    };
+    if let Some(sending) = sending {
+        sending.finish();
+        std::mem::forget(sending);
     }
+    receive::leave_all();
+}
+
+/// Before a fork: nobody is in the middle of anything while this is held.
+pub(crate) fn hold() -> MutexGuard<'static, Option<Arc<Sending>>> {
+    SENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In the child: what the parent had is the parent's.
+pub(crate) fn forget(mut held: MutexGuard<'static, Option<Arc<Sending>>>) {
+    std::mem::forget(held.take());
+    drop(held);
+    send::forget_after_fork();
+    receive::forget_after_fork();
 }

@@ -35,6 +35,8 @@ pub const MAX_BACKLOG: usize = 4_096;
 pub struct Scope {
     /// Only for channels of this S; none: of any address that is asked.
     pub sender: Option<IpAddr>,
+    /// Only for IPv4 addresses (an AF_INET socket).
+    pub ipv4_only: bool,
     /// Only for this id; none: for every id that nobody on this host has.
     pub id: Option<ChannelId>,
 }
@@ -43,6 +45,7 @@ impl Scope {
     fn covers(&self, channel: &Channel) -> bool {
         self.id.is_none_or(|id| id == channel.id)
             && self.sender.is_none_or(|sender| sender == channel.sender)
+            && (channel.sender.is_ipv4() || !self.ipv4_only)
     }
 }
 
@@ -498,6 +501,7 @@ mod tests {
             key,
             scope: Scope {
                 sender: None,
+                ipv4_only: false,
                 id: id.and_then(ChannelId::new),
             },
             backlog,
@@ -535,5 +539,9 @@ mod tests {
         };
         listens.all[0].scope.sender = Some("10.0.0.1".parse().unwrap());
         assert_eq!(listens.offer(channel(7)), None);
+        listens.all[0].scope.sender = None;
+        listens.all[0].scope.ipv4_only = true;
+        assert_eq!(listens.offer("[::1]#7".parse().unwrap()), None);
+        assert!(listens.offer(channel(7)).is_some());
     }
 }

@@ -1,0 +1,105 @@
+/*
+ * flexcast.h: sockets whose address is a channel, (sender, id).
+ *
+ *   receiver   flexcast_socket, flexcast_connect, flexcast_recv ... 0 at the end
+ *   sender     flexcast_socket, flexcast_bind, flexcast_listen, flexcast_accept,
+ *              flexcast_send ... EPIPE, flexcast_accept
+ *
+ * The calls are those of BSD sockets with a prefix, and return what those return: -1
+ * with errno set where they fail. Descriptors are UDP sockets of the kernel: poll,
+ * select, epoll, fcntl, dup and SO_RCVTIMEO mean what they mean there; they are to be
+ * read, written and closed by the calls below. All calls may be made by any thread at
+ * any time; none raises a signal; none is a cancellation point.
+ *
+ * Is C99 and C++; needs nothing but the C library.
+ */
+#ifndef FLEXCAST_H
+#define FLEXCAST_H
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mmsghdr;
+
+/* A channel of an IPv4 sender: its address (network byte order) and a number within it
+   (host byte order). To bind: INADDR_ANY is any address of this host, id 0 any id. */
+struct flexcast_channel {
+	in_addr_t ip;
+	uint64_t id;
+};
+
+/* The same for AF_INET6; an IPv4 sender is ::ffff:a.b.c.d. */
+struct flexcast_channel6 {
+	struct in6_addr ip;
+	uint64_t id;
+};
+
+/* One of those who get an accepted channel's stream. Times are in milliseconds. */
+struct flexcast_requester {
+	struct sockaddr_storage address;
+	uint64_t since;     /* how long it has been in */
+	uint64_t idle;      /* how long ago it last asked */
+	uint64_t datagrams; /* sent to it */
+	uint64_t bytes;     /* sent to it, 16 a datagram more than the program gave */
+	uint64_t lost;      /* what it says it has lost; UINT64_MAX: it cannot know */
+	uint64_t receivers; /* at and below it */
+};
+
+/* What a receiver has counted. */
+struct flexcast_stats {
+	uint64_t received;   /* datagrams delivered */
+	uint64_t bytes;      /* of these */
+	uint64_t lost;       /* missing by sequence, `dropped` among them */
+	uint64_t duplicates; /* came again, left out */
+	uint64_t foreign;    /* not of the stream */
+	uint64_t dropped;    /* the socket's queue had no room (SO_RCVBUF) */
+	uint64_t nodes;      /* how many of `path` are there */
+	uint64_t path[32];   /* the nodes from the sender down to the one that feeds us */
+};
+
+/* Options of level SOL_FLEXCAST. Times are unsigned int, in milliseconds; they are to be
+   set before connect. */
+#define SOL_FLEXCAST 0x1D1A
+#define FLEXCAST_REFRESH 1    /* between refreshes, 1000 to 60000 */
+#define FLEXCAST_HOLD 2       /* how long the stream goes on without one, same bounds */
+#define FLEXCAST_HEARTBEAT 3  /* between statuses, 100 to 10000 */
+#define FLEXCAST_STRICT 4     /* int: no data before the stream's token is known */
+#define FLEXCAST_VIA 5        /* struct sockaddr_in or _in6: who is asked; port 0: as ever */
+#define FLEXCAST_CREDENTIAL 6 /* up to 64 bytes, shown to be let in */
+#define FLEXCAST_STATS 7      /* get: struct flexcast_stats */
+#define FLEXCAST_REQUESTERS 8 /* get: struct flexcast_requester[]; the length becomes that
+                                 of all of them, as many as fit are written */
+
+int flexcast_socket(int domain, int type, int protocol);
+int flexcast_connect(int fd, const void *channel, socklen_t length);
+int flexcast_bind(int fd, const void *channel, socklen_t length);
+int flexcast_listen(int fd, int backlog);
+int flexcast_accept(int fd, void *channel, socklen_t *length);
+ssize_t flexcast_send(int fd, const void *buffer, size_t length);
+int flexcast_sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
+ssize_t flexcast_recv(int fd, void *buffer, size_t length);
+/* An entry whose msg_flags hold MSG_EOR is the end of the stream. */
+int flexcast_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
+		      struct timespec *timeout);
+int flexcast_getsockname(int fd, void *channel, socklen_t *length);
+int flexcast_getpeername(int fd, void *channel, socklen_t *length);
+int flexcast_setsockopt(int fd, int level, int name, const void *value, socklen_t length);
+int flexcast_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
+int flexcast_shutdown(int fd, int how);
+int flexcast_close(int fd);
+/* What an error number of this thread's last failed call means; good until its next. */
+const char *flexcast_strerror(int error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

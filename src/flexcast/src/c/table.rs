@@ -1,0 +1,153 @@
+//! The sockets of C programs, by the kernel's own name for each (`SO_COOKIE`).
+//!
+//! ```text
+//!   any number of the socket ──SO_COOKIE──► Endpoint
+//!   last number closed: gone ◄── close; or, where close(2) did it, ◄── a later sweep
+//! ```
+//! Numbers get reused and duplicated, cookies do not. Promises: a number names what the
+//! kernel says it names at that moment; whatever was closed behind our back is found
+//! within the next calls that make or close sockets. Is not the socket (`endpoint`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flexcast_runtime::kernel::{sockopt, udp_sockets, Family};
+use flexcast_runtime::Errno;
+
+use crate::endpoint::Endpoint;
+
+/// How many are looked at in one sweep.
+const SWEEP: usize = 8;
+
+#[derive(Debug)]
+struct Entry {
+    endpoint: Arc<Endpoint>,
+    /// A number that has named it.
+    number: i32,
+    /// The port that it was last seen bound to; 0 where to none.
+    port: u16,
+}
+
+/// What a fork holds.
+pub(crate) type Guard = MutexGuard<'static, Table>;
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    entries: BTreeMap<u64, Entry>,
+    swept: u64,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    entries: BTreeMap::new(),
+    swept: 0,
+});
+
+pub(crate) fn hold() -> Guard {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The socket that `fd` names; any UDP socket may become one of ours.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`, `EPROTOTYPE` for what is no UDP socket.
+pub(super) fn find(fd: i32) -> Result<Arc<Endpoint>, Errno> {
+    let cookie = sockopt::cookie(fd)?;
+    if let Some(entry) = hold().entries.get_mut(&cookie) {
+        entry.number = fd;
+        return Ok(entry.endpoint.clone());
+    }
+    let family = match (sockopt::domain(fd)?, sockopt::is_udp(fd)?) {
+        (libc::AF_INET, true) => Family::V4,
+        (libc::AF_INET6, true) => Family::V6,
+        _ => return Err(Errno::EPROTOTYPE),
+    };
+    let endpoint = Arc::new(Endpoint::new(family));
+    Ok(put(fd, cookie, endpoint))
+}
+
+fn put(fd: i32, cookie: u64, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
+    let port = sockopt::local_addr(fd).map_or(0, |local| local.port());
+    let fresh = Entry {
+        endpoint,
+        number: fd,
+        port,
+    };
+    let mut table = hold();
+    // Another thread may have been quicker.
+    let entry = table.entries.entry(cookie).or_insert(fresh);
+    entry.endpoint.clone()
+}
+
+/// A socket that was just made.
+pub(super) fn add(fd: i32, endpoint: Endpoint) -> Result<(), Errno> {
+    sweep();
+    put(fd, sockopt::cookie(fd)?, Arc::new(endpoint));
+    Ok(())
+}
+
+/// It may have been bound since.
+pub(super) fn note_port(fd: i32) {
+    let (Ok(cookie), Ok(local)) = (sockopt::cookie(fd), sockopt::local_addr(fd)) else {
+        return;
+    };
+    if let Some(entry) = hold().entries.get_mut(&cookie) {
+        entry.port = local.port();
+    }
+}
+
+/// After a number that named it was closed: whether it was the last.
+pub(super) fn closed(cookie: u64) {
+    if is_gone(cookie) {
+        let _ = forget(cookie);
+    }
+    sweep();
+}
+
+/// Dropped outside the lock: what it is may take a while to end.
+fn forget(cookie: u64) -> Option<Arc<Endpoint>> {
+    let entry = hold().entries.remove(&cookie);
+    entry.map(|entry| entry.endpoint)
+}
+
+fn is_gone(cookie: u64) -> bool {
+    let (endpoint, number, port) = match hold().entries.get(&cookie) {
+        Some(entry) => (entry.endpoint.clone(), entry.number, entry.port),
+        None => return false,
+    };
+    if sockopt::cookie(number) == Ok(cookie) {
+        return false;
+    }
+    if endpoint.is_inherited() {
+        return true;
+    }
+    let lives = match udp_sockets(port, endpoint.family()) {
+        Ok(cookies) => port != 0 && cookies.contains(&cookie),
+        // No udp_diag: numbers are all that is known.
+        Err(_) => false,
+    };
+    !lives && endpoint.closed()
+}
+
+/// Looks at some, each in turn.
+fn sweep() {
+    let suspects: Vec<u64> = {
+        let mut table = hold();
+        let after = table.swept;
+        let later = table.entries.range(after.saturating_add(1)..);
+        let looked: Vec<(u64, i32)> = later
+            .take(SWEEP)
+            .map(|(cookie, entry)| (*cookie, entry.number))
+            .collect();
+        table.swept = match looked.last() {
+            Some((cookie, _)) if looked.len() == SWEEP => *cookie,
+            _ => 0,
+        };
+        let named = |(cookie, number): &(u64, i32)| sockopt::cookie(*number) != Ok(*cookie);
+        looked.into_iter().filter(named).map(|(c, _)| c).collect()
+    };
+    for cookie in suspects {
+        if is_gone(cookie) {
+            let _ = forget(cookie);
+        }
+    }
+}
