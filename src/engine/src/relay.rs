@@ -406,11 +406,11 @@ impl Relay {
             .any(|(_, c)| c.audience.contains(from))
     }
 
-    /// Stream datagrams of a channel passed on to its audience, each counted once;
-    /// none for a channel that nobody asks for.
+    /// Stream datagrams of a channel sent to the requester at an address, none of
+    /// them while it stood by; none where it has no entry.
     #[must_use]
-    pub fn passed_on(&self, channel: &Channel) -> Option<u64> {
-        self.channels.get(channel).map(|c| c.audience.carried().0)
+    pub fn sent_to(&self, channel: &Channel, at: SocketAddr) -> Option<u64> {
+        self.channels.get(channel)?.audience.sent_to_address(at)
     }
 
     /// An ICMP error quoted our stream to `to`: ask it for a sign of life.

@@ -1,9 +1,10 @@
 //! Narrow links below that nobody tells of: where ICMPv6 errors are filtered, the
 //! stream vanishes although requests and statuses pass.
 //!
-//! Promises: a requester that can count, and reports for a second time that nothing
-//! came while the stream went on, gets fragments that any IPv6 path carries (1280).
-//! Needless ones cost some headers. Is not for IPv4, whose routers fragment.
+//! Promises: a requester that can count, and reports for a second time, a second and
+//! more after the first, that nothing came while it was sent the stream, gets fragments
+//! that any IPv6 path carries (1280). Needless ones cost more than headers: this host
+//! then drops what it forwards to the requester, until its sender has learnt the same. Is not for IPv4, whose routers fragment.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,14 +14,18 @@ use flexcast_engine::Time;
 
 /// The least that an IPv6 link takes (RFC 8200).
 pub(crate) const LEAST_MTU: u32 = 1_280;
-/// Datagrams that must have been sent in vain.
+/// Datagrams that must have been sent in vain, and how far apart the reports are:
+/// requests follow upon one another within milliseconds in a handover, and what was
+/// sent meanwhile is on its way or not read yet.
 const IN_VAIN: u64 = 3;
+const APART: Duration = Duration::from_secs(1);
 /// The kernel forgets what it learnt (10 minutes); and requesters remembered.
 const TAUGHT: Duration = Duration::from_secs(300);
 const REMEMBERED: usize = 4_096;
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    since: Time,
     received: u64,
     sent: u64,
     taught: Option<Time>,
@@ -34,8 +39,8 @@ pub(crate) struct Narrow {
 
 impl Narrow {
     /// Takes note of a report of an IPv6 requester that can count: how many datagrams
-    /// it received, while its channel's stream stands at `sent`. Whether the path to
-    /// it is to be taken for narrow.
+    /// it received, while we have sent it `sent`. Whether the path to it is to be taken
+    /// for narrow.
     pub(crate) fn suspects(
         &mut self,
         now: Time,
@@ -47,6 +52,7 @@ impl Narrow {
             self.seen.clear();
         }
         let fresh = Seen {
+            since: now,
             received,
             sent,
             taught: None,
@@ -59,7 +65,7 @@ impl Narrow {
             };
         }
         let lately = seen.taught.is_some_and(|at| now.since(at) < TAUGHT);
-        if lately || sent < seen.sent + IN_VAIN {
+        if lately || now.since(seen.since) < APART || sent < seen.sent + IN_VAIN {
             return false;
         }
         seen.taught = Some(now);
@@ -84,6 +90,16 @@ mod tests {
         assert!(!note(40, 250, 600), "it helped");
         assert!(!note(400, 500, 900), "it goes on");
         assert!(note(410, 500, 1_200), "the kernel has forgotten");
+    }
+
+    #[test]
+    fn reports_that_follow_at_once_say_nothing() {
+        let from: SocketAddr = "[fd00::2]:5000".parse().expect("an address");
+        let mut narrow = Narrow::default();
+        for ms in [0, 2, 40, 999] {
+            assert!(!narrow.suspects(Time(ms * 1_000), from, 7, ms * 100));
+        }
+        assert!(narrow.suspects(Time(1_000_000), from, 7, 100_000));
     }
 
     #[test]

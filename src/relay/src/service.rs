@@ -288,7 +288,7 @@ impl Service {
                 Body::Request(r) if from.is_ipv6() && r.lost.is_some() => Some(r.received),
                 _ => None,
             };
-            let sent = relay.passed_on(&control.header.channel);
+            let sent = relay.sent_to(&control.header.channel, from);
             let report = received.zip(sent);
             if report.is_some_and(|(n, sent)| self.narrow.suspects(now, from, n, sent)) {
                 log::info!("{from} receives nothing: fragments of {LEAST_MTU} bytes for it");

@@ -47,6 +47,13 @@ impl Audience {
         }
     }
 
+    /// Stream datagrams sent to the entry at an address.
+    pub(crate) fn sent_to_address(&self, at: SocketAddr) -> Option<u64> {
+        let slot = *self.by_address.get(&at)?;
+        let entry = self.slots[index(slot)].as_ref()?;
+        Some(self.sent_to(entry).0)
+    }
+
     /// What any status of this channel says.
     pub(super) fn bare(
         &self,
