@@ -24,6 +24,8 @@ pub(super) struct Peer {
     epoll: Rc<Epoll>,
     token: u64,
     waiting: VecDeque<Vec<u8>>,
+    /// epoll tells when there is room.
+    awaits_room: bool,
     pub(super) credentials: Credentials,
 }
 
@@ -47,6 +49,7 @@ impl Peer {
             epoll,
             token,
             waiting: VecDeque::new(),
+            awaits_room: false,
             credentials,
         })
     }
@@ -67,7 +70,6 @@ impl Peer {
 
     /// Goes on with what waits.
     pub(super) fn flush(&mut self) {
-        let waited = !self.waiting.is_empty();
         while let Some(first) = self.waiting.front() {
             match self.stream.send(first, &[]) {
                 Err(Errno::EAGAIN) => break,
@@ -75,11 +77,13 @@ impl Peer {
                 _ => self.waiting.pop_front(),
             };
         }
-        if waited {
-            let interest = if self.waiting.is_empty() {
-                Interest::READ
-            } else {
+        let waits = !self.waiting.is_empty();
+        if waits != self.awaits_room {
+            self.awaits_room = waits;
+            let interest = if waits {
                 Interest::BOTH
+            } else {
+                Interest::READ
             };
             let raw = self.stream.fd.as_raw();
             let _ = self.epoll.modify(raw, self.token, interest);
