@@ -109,8 +109,16 @@ pub(crate) fn bind(fd: c_int, address: SocketAddr) -> Option<Verdict> {
     // With them the kernel would hand out a port that others have.
     let options = ShownOptions::of(fd);
     options.turn_off(fd, true);
+    // As a bind to the group itself does (inet6_bind).
+    let was_v6_only = sockopt::is_v6_only(fd);
+    if address.is_ipv6() && !mapped {
+        let _ = sockopt::set_u32(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 1);
+    }
     let any = SocketAddr::new(socket.family().any(), 0);
     if let Err(errno) = descriptor::bind(fd, any, socket.family()) {
+        if was_v6_only == Ok(false) {
+            let _ = sockopt::set_u32(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 0);
+        }
         options.turn_on(fd);
         return Some(Verdict::Fail(errno.0));
     }

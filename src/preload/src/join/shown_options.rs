@@ -46,15 +46,18 @@ pub(crate) enum Shown {
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct ShownOptions {
     on: [bool; LIST.len()],
+    /// A socket of its family has no such option.
+    absent: [bool; LIST.len()],
     filters: bool,
 }
 
 impl ShownOptions {
     /// Reads them of a socket that still has them.
     pub(super) fn of(fd: c_int) -> ShownOptions {
-        let read = |(level, name)| sockopt::get_u32(fd, level, name).is_ok_and(|value| value != 0);
+        let values = LIST.map(|(level, name)| sockopt::get_u32(fd, level, name));
         ShownOptions {
-            on: LIST.map(read),
+            on: values.map(|value| value.is_ok_and(|value| value != 0)),
+            absent: values.map(|value| value.is_err()),
             filters: false,
         }
     }
@@ -84,13 +87,17 @@ impl ShownOptions {
         }
     }
 
+    fn place(&self, level: c_int, name: c_int) -> Option<usize> {
+        let at = LIST.iter().position(|known| *known == (level, name))?;
+        (!self.absent[at]).then_some(at)
+    }
+
     /// What reading an option gives; none: the kernel's answer.
     pub(super) fn get(&self, level: c_int, name: c_int) -> Option<Shown> {
         if (level, name) == (libc::SOL_SOCKET, SO_GET_FILTER) {
             return Some(Shown::Nothing);
         }
-        let at = LIST.iter().position(|known| *known == (level, name))?;
-        Some(Shown::Word(self.on[at]))
+        Some(Shown::Word(self.on[self.place(level, name)?]))
     }
 
     /// The program sets one; none where it is the kernel's.
@@ -105,7 +112,7 @@ impl ShownOptions {
                 return Some(outcome);
             }
         }
-        let at = LIST.iter().position(|known| *known == (level, name))?;
+        let at = self.place(level, name)?;
         let word = value.get(..4).and_then(|word| word.try_into().ok());
         let on = match (word.map(u32::from_ne_bytes), value.first()) {
             (Some(word), _) => word != 0,
@@ -167,6 +174,15 @@ mod tests {
         );
         assert_eq!(shown.set(socket, libc::SO_RCVBUF, &one), None);
         assert_eq!(shown.get(socket, libc::SO_RCVBUF), None);
+    }
+
+    #[test]
+    fn an_option_of_the_other_family_is_the_kernels_to_refuse() {
+        // Of no socket at all every option is absent.
+        let mut shown = ShownOptions::of(-1);
+        let (ipv6, one) = (libc::SOL_IPV6, 1_u32.to_ne_bytes());
+        assert_eq!(shown.set(ipv6, libc::IPV6_RECVERR, &one), None);
+        assert_eq!(shown.get(ipv6, libc::IPV6_RECVERR), None);
     }
 
     #[test]
