@@ -127,7 +127,7 @@ impl Pushing {
                 self.prepare(socket, fd);
                 let port = sockopt::local_addr(fd).map_or(0, |local| local.port());
                 let empty = world.map().look_up(to).map(flexcast_rules::Rule::empty);
-                let pushed = channel::pushed(wanted, port, empty.unwrap_or_default());
+                let pushed = channel::pushed(to, wanted, port, empty.unwrap_or_default());
                 if self.quiet_at_home {
                     pushed.set_loop(false);
                 }

@@ -141,7 +141,10 @@ fn ask_for(receiving: &mut Receiving, all: &[Wanted<'_>]) -> Result<(), Errno> {
             continue;
         }
         match receiving.socket.join(*channel, asking.clone()) {
-            Ok(()) => fresh.push((*channel, asking.clone())),
+            Ok(()) => {
+                log::info!("asks {} for channel {channel}", asking.at);
+                fresh.push((*channel, asking.clone()));
+            }
             // A sender of the other family among several is no reason to refuse.
             Err(Errno::EAFNOSUPPORT) if all.len() > 1 => {
                 log::warn!("{channel} cannot be heard by this socket");

@@ -10,6 +10,7 @@
 //! (`runtime`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,6 +67,8 @@ struct Opened {
 #[derive(Debug)]
 pub(crate) struct Pushed {
     channel: Channel,
+    /// Where the program sends.
+    to: SocketAddr,
     app_port: u16,
     empty: EmptyPolicy,
     open: Mutex<Opened>,
@@ -75,13 +78,20 @@ pub(crate) struct Pushed {
     since: Instant,
 }
 
-/// The channel, opened where it can be; `app_port` is the sending socket's.
-pub(super) fn pushed(channel: Channel, app_port: u16, empty: EmptyPolicy) -> Arc<Pushed> {
+/// The channel of what is sent to `to`, opened where it can be; `app_port` is the
+/// sending socket's.
+pub(super) fn pushed(
+    to: SocketAddr,
+    channel: Channel,
+    app_port: u16,
+    empty: EmptyPolicy,
+) -> Arc<Pushed> {
     let pushed = lock(&CHANNELS.get().pushed)
         .entry(channel.id)
         .or_insert_with(|| {
             Arc::new(Pushed {
                 channel,
+                to,
                 app_port,
                 empty,
                 open: Mutex::default(),
@@ -169,6 +179,17 @@ fn sending() -> Option<Arc<Sending>> {
     }
 }
 
+/// As channels are named on the command line, and what the program calls it.
+impl fmt::Display for Pushed {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.channel.sender {
+            any if any.is_unspecified() => write!(to, "channel self#{}", self.channel.id)?,
+            _ => write!(to, "channel {}", self.channel)?,
+        }
+        write!(to, " (to {})", self.to)
+    }
+}
+
 impl Pushed {
     /// S.
     pub(super) fn sender(&self) -> IpAddr {
@@ -180,7 +201,7 @@ impl Pushed {
         if open.channel.is_none() && open.failed.is_none_or(|at| at.elapsed() >= RETRY) {
             match sending()?.open(self.channel, self.app_port) {
                 Ok(channel) => {
-                    ::log::info!("channel {} is open", self.channel);
+                    ::log::info!("{self} is open");
                     if !self.looped.load(Ordering::Relaxed) {
                         channel.set_loop(false);
                     }
@@ -188,7 +209,7 @@ impl Pushed {
                 }
                 Err(fault) => {
                     if open.failed.replace(Instant::now()).is_none() {
-                        ::log::error!("channel {} cannot be opened: {fault}", self.channel);
+                        ::log::error!("{self} cannot be opened: {fault}");
                     }
                 }
             }
@@ -208,7 +229,7 @@ impl Pushed {
     pub(super) fn end(&self) {
         let open = lock(&self.open).channel.take();
         if let Some(channel) = open {
-            ::log::info!("channel {} ends", self.channel);
+            ::log::info!("{self} ends");
             channel.end();
         }
     }
@@ -276,7 +297,7 @@ impl Pushed {
             match channel.send(&flat, block) {
                 Ok(_) => {}
                 Err(Errno::EMSGSIZE) => return Verdict::Fail(libc::EMSGSIZE),
-                Err(error) => ::log::debug!("channel {}: {error}", self.channel),
+                Err(error) => ::log::debug!("{self}: {error}"),
             }
         }
         Verdict::Done(messages[0].answer())
