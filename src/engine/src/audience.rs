@@ -180,6 +180,14 @@ impl Audience {
         self.below
     }
 
+    /// The same without those that stand by: what the stream reaches.
+    #[must_use]
+    pub fn receivers_fed(&self) -> u64 {
+        let entries = self.slots.iter().flatten();
+        let fed = entries.filter(|entry| entry.phase != Phase::Standby);
+        fed.map(|entry| u64::from(entry.receivers_below)).sum()
+    }
+
     /// The largest hop budget among the requesters. It shrinks when the one that
     /// showed it leaves: that starves a ring of relays.
     #[must_use]

@@ -15,12 +15,17 @@ use sim::{deep_tree, Host, Net, Role, Seed, FP, MS, S};
 
 /// sender – relay – relay – 4 receivers, a datagram every 10 ms.
 fn line(seed: u64) -> (Net, [Host; 2], Vec<Host>) {
+    line_for(seed, 600 * S)
+}
+
+/// The same, for so long.
+fn line_for(seed: u64, lasting: u64) -> (Net, [Host; 2], Vec<Host>) {
     let mut net = Net::new(seed);
     let a = net.add_relay(0);
     let b = net.add_relay(a);
     let leaves: Vec<Host> = (0..4).map(|_| net.add_receiver(b)).collect();
     net.open();
-    net.stream(1, 10 * MS, 600 * S);
+    net.stream(1, 10 * MS, lasting);
     net.run(5 * S);
     (net, [a, b], leaves)
 }
@@ -98,6 +103,73 @@ fn a_sender_that_restarts_at_once_is_noticed_by_its_token() {
             assert_eq!(r.twice(), 0);
         }
         net.run(5 * S);
+    }
+}
+
+/// Who follows a sender that ended, or died, says *pending* until it opens the channel.
+/// Whoever it then counts gets its first datagram, however short the stream is.
+#[test]
+fn a_successor_that_was_asked_before_it_opens_is_heard_from_its_first_datagram() {
+    for seed in 70..90 {
+        let (mut net, [a, _], leaves) = line_for(seed, 5 * S);
+        if seed % 2 == 0 {
+            let (now, id) = (Time(net.now), net.channel.id);
+            net.sender().end(now, id);
+            net.rearm(0);
+            net.run(100 * MS);
+        }
+        let sender = net.new_sender();
+        net.replace(0, sender);
+        let wait = net.seed.next() % S;
+        net.run(wait);
+        // The relay asks for one more, and takes the old sender for alive.
+        let newcomer = net.add_receiver(a);
+        let id = net.channel.id;
+        for _ in 0..5_000 {
+            if net.sender().receivers(id) == 5 {
+                break;
+            }
+            net.run(MS);
+        }
+        assert_eq!(net.sender().receivers(id), 5, "seed {seed}");
+        let token = net.open();
+        for _ in 0..20 {
+            net.send_one();
+        }
+        net.run(S / 10);
+        for leaf in leaves.into_iter().chain([newcomer]) {
+            let r = net.receiver(leaf);
+            let of_it = r.got.keys().filter(|(t, _)| *t == token.0).count();
+            assert_eq!((of_it, r.twice()), (20, 0), "seed {seed}, host {leaf}");
+        }
+    }
+}
+
+/// A relay that was about to leave is asked again: it knows the last stream's token
+/// still, which a newcomer must not take for the next one's.
+#[test]
+fn a_pending_status_names_no_token() {
+    for seed in 90..100 {
+        let (mut net, [a, b], leaves) = line_for(seed, 5 * S);
+        let sender = net.new_sender();
+        for leaf in leaves {
+            net.leave(leaf);
+        }
+        net.replace(0, sender);
+        // The upper relay says its leave, which nobody answers.
+        let wait = 300 * MS + net.seed.next() % (200 * MS);
+        net.run(wait);
+        let leaves = [a, b].map(|at| net.add_receiver(at));
+        net.run(S);
+        for leaf in leaves {
+            let r = net.receiver(leaf);
+            let told = r.requester.verdict().map(|v| v.0);
+            assert_eq!(
+                (told, r.token),
+                (Some(Verdict::Pending), None),
+                "seed {seed}"
+            );
+        }
     }
 }
 

@@ -62,6 +62,7 @@ impl Audience {
         to: SocketAddr,
         nonce: Nonce,
     ) -> Status {
+        let pending = voice.state.verdict == Verdict::Pending;
         Status {
             verdict: voice.state.verdict,
             standby: false,
@@ -71,7 +72,8 @@ impl Audience {
             app_port: voice.state.app_port,
             hold_ms: 0,
             heartbeat_ms: 0,
-            token: voice.state.token,
+            // Known from the stream before, perhaps; the next one has its own.
+            token: voice.state.token.filter(|_| !pending),
             cookie: voice.jar.bake(to, nonce, channel),
             datagrams: 0,
             bytes: 0,

@@ -23,6 +23,13 @@ impl Requester {
         out: &mut Outbox,
     ) {
         let recent = header.answered.ahead_of(self.sequence) > -16;
+        if recent && self.is_from_successor(status) {
+            self.candidate = None;
+            self.lost_parent = true;
+            self.request(now, Want::Stream, out);
+            self.wait_for_answer(now);
+            return;
+        }
         let usable = matches!(status.verdict, Verdict::Granted | Verdict::Pending);
         let known = self
             .candidate
@@ -76,6 +83,15 @@ impl Requester {
         if status.verdict == Verdict::Granted {
             self.hand_over(now, header, status, out);
         }
+    }
+
+    /// Whether the sender's own host says, in another node's name than the parent's, that
+    /// it waits for its stream: the parent was the sender before, and has nothing more to
+    /// give. It is not named any more, or we stood by when the first datagram comes.
+    fn is_from_successor(&self, status: &Status) -> bool {
+        let there = Some(self.channel.sender);
+        let parent = self.parent.as_ref().and_then(|p| p.own_address);
+        status.verdict == Verdict::Pending && status.own_address == there && parent == there
     }
 
     /// The steps from standby to the new parent.

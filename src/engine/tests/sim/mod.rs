@@ -259,6 +259,10 @@ impl Net {
     pub fn open(&mut self) -> StreamToken {
         let (now, channel) = (Time(self.now), self.channel);
         let token = self.sender().open(now, channel, 5000);
+        // Whoever waits hears of it before the first datagram, as in the runtime.
+        let mut out = Outbox::new();
+        self.sender().poll(now, &mut out);
+        self.deliver(0, &out);
         self.rearm(0);
         token
     }
@@ -538,6 +542,8 @@ impl Net {
             Role::Relay(r) => {
                 if let Some(channel) = self.relay_ports.get(&(at, to.port())) {
                     r.on_answer(now, *channel, &control, &mut out);
+                    // What it means for those below is said before what follows.
+                    r.poll(now, &mut out);
                 } else {
                     r.on_control(now, from, to.ip(), &mut |_| Some(own), &control, &mut out);
                 }
