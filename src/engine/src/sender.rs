@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   (unknown) ──request──► pending ──open──► granted ──end──► ended ──open──► granted
+//!   granted, nobody left ──suspend──► pending
 //!   pending and idle for 10 minutes: forgotten
 //! ```
 //! Promises: requests for channels that nobody opened yet are kept as pending and
@@ -39,7 +40,14 @@ struct SenderChannel {
 pub struct Sender {
     gate: Gate,
     channels: HashMap<ChannelId, SenderChannel>,
+    /// Channels that somebody asks for and nobody has opened, since they were taken.
+    wanted: Vec<Channel>,
+    /// Open channels whose last requester went.
+    emptied: Vec<ChannelId>,
 }
+
+/// How many of each are remembered for whoever takes them. More are asked for again.
+const NEWS: usize = 1_024;
 
 impl Sender {
     /// A sender without channels.
@@ -48,6 +56,8 @@ impl Sender {
         Sender {
             gate: Gate::new(now, settings, entropy),
             channels: HashMap::new(),
+            wanted: Vec::new(),
+            emptied: Vec::new(),
         }
     }
 
@@ -115,6 +125,49 @@ impl Sender {
         self.channels
             .get(&id)
             .is_some_and(|c| c.state.verdict == Verdict::Granted)
+    }
+
+    /// The channels that were asked for and are not open, since the last call.
+    pub fn take_wanted(&mut self) -> Vec<Channel> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// The channels that somebody waits for, and that are not open.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Channel> {
+        let channels = self.channels.values();
+        channels
+            .filter(|c| c.state.verdict != Verdict::Granted && !c.audience.is_empty())
+            .map(|c| c.channel)
+            .collect()
+    }
+
+    /// The open channels whose last requester went, since the last call. By now there
+    /// may be new ones.
+    pub fn take_emptied(&mut self) -> Vec<ChannelId> {
+        std::mem::take(&mut self.emptied)
+    }
+
+    /// Whether nobody is in the channel's audience.
+    #[must_use]
+    pub fn is_deserted(&self, id: ChannelId) -> bool {
+        self.channels.get(&id).is_none_or(|c| c.audience.is_empty())
+    }
+
+    /// Closes an open channel without a word where nobody is there to hear it: whoever
+    /// comes next waits. Whether it did.
+    pub fn suspend(&mut self, now: Time, id: ChannelId) -> bool {
+        let channel = self.channels.get_mut(&id);
+        let Some(channel) = channel.filter(|c| c.audience.is_empty()) else {
+            return false;
+        };
+        if channel.state.verdict != Verdict::Granted {
+            return false;
+        }
+        channel.state.verdict = Verdict::Pending;
+        channel.state.token = None;
+        channel.busy = now;
+        true
     }
 
     /// The trailer of the next datagram of an open channel.
@@ -236,6 +289,10 @@ impl Sender {
         let Some(channel) = self.channels.get_mut(&header.channel.id) else {
             return;
         };
+        if channel.state.verdict != Verdict::Granted && channel.audience.is_empty() {
+            // This host may have several addresses; the id is one for all of them.
+            channel.channel = header.channel;
+        }
         let audience = &channel.audience;
         let known = audience.knows(header.nonce) || audience.contains(from);
         let room = known || gate.has_room(from);
@@ -260,6 +317,11 @@ impl Sender {
             _ => {}
         }
         gate.settle(&mut channel.audience);
+        match taken {
+            Taken::Entered | Taken::Refreshed => note_wanted(channel, &mut self.wanted),
+            Taken::Left { .. } => note_emptied(channel, &mut self.emptied),
+            _ => {}
+        }
     }
 
     /// An ICMP error quoted our stream to `to`: ask it for a sign of life.
@@ -305,6 +367,7 @@ impl Sender {
             }
         }
         gate.settle(&mut place.audience);
+        note_wanted(place, &mut self.wanted);
     }
 
     /// When [`Sender::poll`] next has something to do.
@@ -328,11 +391,13 @@ impl Sender {
     /// Does what is due.
     pub fn poll(&mut self, now: Time, out: &mut Outbox) {
         let gate = &mut self.gate;
+        let emptied = &mut self.emptied;
         self.channels.retain(|_, channel| {
             if channel.audience.next_event() <= now {
                 let mut voice = gate.voice(now, channel.channel, channel.state, out);
                 channel.audience.poll(&mut voice);
                 gate.settle(&mut channel.audience);
+                note_emptied(channel, emptied);
             }
             let idle = channel.state.verdict != Verdict::Granted && channel.audience.is_empty();
             !(idle && channel.busy + FORGOTTEN <= now)
@@ -343,23 +408,47 @@ impl Sender {
     #[must_use]
     pub fn summaries(&self, now: Time) -> Vec<ChannelSummary> {
         let channels = self.channels.values();
-        channels
-            .map(|c| {
-                let (datagrams, bytes, highest) = c.audience.carried();
-                ChannelSummary {
-                    channel: c.channel,
-                    state: c.state,
-                    upstream: None,
-                    requesters: c.audience.summaries(now),
-                    receivers_below: c.audience.receivers_below(),
-                    datagrams,
-                    bytes,
-                    lost: 0,
-                    duplicates: 0,
-                    highest,
-                    age: now.since(c.since),
-                }
-            })
-            .collect()
+        channels.map(|channel| summary(now, channel)).collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn summary(&self, now: Time, id: ChannelId) -> Option<ChannelSummary> {
+        let channel = self.channels.get(&id)?;
+        Some(summary(now, channel))
+    }
+}
+
+fn note_wanted(channel: &SenderChannel, wanted: &mut Vec<Channel>) {
+    let open = channel.state.verdict == Verdict::Granted;
+    let known = || wanted.iter().any(|c| c.id == channel.channel.id);
+    if !open && !channel.audience.is_empty() && wanted.len() < NEWS && !known() {
+        wanted.push(channel.channel);
+    }
+}
+
+fn note_emptied(channel: &SenderChannel, emptied: &mut Vec<ChannelId>) {
+    let open = channel.state.verdict == Verdict::Granted;
+    let id = channel.channel.id;
+    if open && channel.audience.is_empty() && emptied.len() < NEWS && !emptied.contains(&id) {
+        emptied.push(id);
+    }
+}
+
+fn summary(now: Time, channel: &SenderChannel) -> ChannelSummary {
+    let audience = &channel.audience;
+    let (datagrams, bytes, highest) = audience.carried();
+    ChannelSummary {
+        channel: channel.channel,
+        state: channel.state,
+        upstream: None,
+        requesters: audience.summaries(now),
+        receivers_below: audience.receivers_below(),
+        datagrams,
+        bytes,
+        lost: 0,
+        duplicates: 0,
+        highest,
+        age: now.since(channel.since),
     }
 }
