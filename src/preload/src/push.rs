@@ -210,7 +210,8 @@ pub(crate) fn send_run(
         Some(to) if fits(socket.family(), to) => pushing.target(world, &socket, fd, to),
         Some(_) => Target::Kernel,
         None => match (&pushing.connected, socket.peer()) {
-            (Some(Target::Inherited), Some(peer)) => {
+            // This host may have become the sender meanwhile.
+            (Some(Target::Inherited | Target::Nobody), Some(peer)) => {
                 let target = pushing.target(world, &socket, fd, peer);
                 pushing.connected = Some(target.clone());
                 target

@@ -277,3 +277,26 @@ fn where_fp_is_somebody_elses_datagrams_are_dropped_and_it_is_said_once() {
     );
     std::fs::remove_file(log).unwrap();
 }
+
+#[test]
+fn a_host_that_gets_the_senders_address_is_the_sender() {
+    let test = "a_host_that_gets_the_senders_address_is_the_sender";
+    let Some((_world, program)) = enter(test) else {
+        return;
+    };
+    let rule = "239.1.0.0/16=10.0.0.77";
+    let mut child = start(rule, &program, &["239.1.1.1", "5000", "goes-on"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let words = ["address", "add", "10.0.0.77/24", "dev", "v0"];
+    assert!(Command::new("ip").args(words).status().unwrap().success());
+    let mut receiver = listen("239.1.1.1", 5000, "10.0.0.77");
+    let (mut missing, began) = (vec!["send", "sendto"], Instant::now());
+    while !missing.is_empty() && began.elapsed() < Duration::from_secs(6) {
+        if let Event::Datagram(bytes) = receiver.next(Some(Duration::from_millis(100))) {
+            missing.retain(|what| what.as_bytes() != bytes);
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(missing, [""; 0]);
+}

@@ -5,6 +5,7 @@
  *   sends GROUP PORT waits     connects, says how long that took, sends one
  *   sends GROUP PORT limits    the longest datagram, and one byte more
  *   sends GROUP PORT shuts     sends, shuts down, and once more from another socket
+ *   sends GROUP PORT goes-on   two sockets, one connected, 10 s long
  *   sends GROUP PORT fails     sends one, says the error
  *
  * Promises: ends by itself, status 1 with a reason where a call that should succeed
@@ -171,6 +172,16 @@ static void shuts(void) {
     }
 }
 
+/* For 10 s, not connected and connected, whoever is there. */
+static void goes_on(void) {
+    int fd = fresh(), connected = fresh();
+    MUST(connect(connected, to(), length), 0);
+    for (int n = 0; n < 200; n++, usleep(50000)) {
+        MUST(sendto(fd, "sendto", 6, 0, to(), length), 6);
+        MUST(send(connected, "send", 4, 0), 4);
+    }
+}
+
 static void fails(void) {
     int fd = fresh();
     for (int i = 0; i < 3; i++) {
@@ -189,6 +200,7 @@ int main(int count, char **words) {
     alarm(30);
     !strcmp(words[3], "all") ? all() : !strcmp(words[3], "quiet") ? quiet()
         : !strcmp(words[3], "waits") ? waits() : !strcmp(words[3], "limits") ? limits()
-        : !strcmp(words[3], "shuts") ? shuts() : fails();
+        : !strcmp(words[3], "shuts") ? shuts()
+        : !strcmp(words[3], "goes-on") ? goes_on() : fails();
     return 0;
 }
