@@ -214,6 +214,12 @@ impl Audience {
         self.by_nonce.contains_key(&nonce) || self.tombstones.contains_key(&nonce)
     }
 
+    /// Whether this nonce is in.
+    #[must_use]
+    pub fn holds(&self, nonce: Nonce) -> bool {
+        self.by_nonce.contains_key(&nonce)
+    }
+
     /// Whether an entry stands at this address.
     #[must_use]
     pub fn contains(&self, address: SocketAddr) -> bool {

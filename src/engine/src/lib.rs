@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admission;
 mod audience;
 mod channel_state;
 mod cookie;
@@ -29,6 +30,7 @@ mod time;
 mod upward;
 mod window;
 
+pub use admission::Question;
 pub use audience::{Audience, EntryRecord};
 pub use channel_state::{ChannelState, ChannelSummary, RequesterSummary};
 pub use cookie::CookieJar;

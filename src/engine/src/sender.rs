@@ -14,10 +14,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use flexcast_wire::{
-    Body, Channel, ChannelId, Control, Kind, NodeId, Path, Reason, Request, Sequence, StreamToken,
+    Body, Channel, ChannelId, Control, Kind, NodeId, Nonce, Path, Reason, Sequence, StreamToken,
     Trailer, Verdict, Want,
 };
 
+use crate::admission::{Admission, Admissions, Question, Waiting};
 use crate::audience::{Audience, EntryRecord, Taken};
 use crate::gate::{Counters, Gate};
 use crate::time::ms;
@@ -33,6 +34,8 @@ struct SenderChannel {
     next: Sequence,
     since: Time,
     busy: Time,
+    /// The application decides who is let in.
+    guarded: bool,
 }
 
 /// The sending half of a node: channels by id.
@@ -44,6 +47,9 @@ pub struct Sender {
     wanted: Vec<Channel>,
     /// Open channels whose last requester went.
     emptied: Vec<ChannelId>,
+    admissions: Admissions,
+    /// Whether the application decides, by id; none: of all others.
+    guards: HashMap<Option<ChannelId>, bool>,
 }
 
 /// How many of each are remembered for whoever takes them. More are asked for again.
@@ -58,6 +64,8 @@ impl Sender {
             channels: HashMap::new(),
             wanted: Vec::new(),
             emptied: Vec::new(),
+            admissions: Admissions::default(),
+            guards: HashMap::new(),
         }
     }
 
@@ -93,6 +101,7 @@ impl Sender {
             next: Sequence(0),
             since: now,
             busy: now,
+            guarded: false,
         }
     }
 
@@ -125,6 +134,29 @@ impl Sender {
         self.channels
             .get(&id)
             .is_some_and(|c| c.state.verdict == Verdict::Granted)
+    }
+
+    /// For which channels the application decides who is let in: by id, and (none) for
+    /// all others. A channel that is open keeps what it was opened with.
+    pub fn set_guards(&mut self, guards: HashMap<Option<ChannelId>, bool>) {
+        self.guards = guards;
+        let ids = self.channels.iter_mut();
+        for (id, channel) in ids.filter(|(_, c)| c.state.verdict != Verdict::Granted) {
+            channel.guarded = guarded(&self.guards, *id);
+        }
+    }
+
+    /// Who wants to be let in, since the last call.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.admissions.take_questions()
+    }
+
+    /// The application's answer to a question.
+    pub fn answer(&mut self, now: Time, id: ChannelId, nonce: Nonce, yes: bool, out: &mut Outbox) {
+        let Some(waiting) = self.admissions.answer(now, id, nonce, yes) else {
+            return;
+        };
+        self.admit(now, waiting, out);
     }
 
     /// The channels that were asked for and are not open, since the last call.
@@ -260,19 +292,23 @@ impl Sender {
                 return;
             }
         }
-        self.admit(now, from, asked, control, request, out);
+        let waiting = Waiting {
+            from,
+            asked,
+            header: *header,
+            request: *request,
+        };
+        self.admit(now, waiting, out);
     }
 
-    fn admit(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        asked: IpAddr,
-        control: &Control<'_>,
-        request: &Request,
-        out: &mut Outbox,
-    ) {
-        let header = &control.header;
+    fn admit(&mut self, now: Time, waiting: Waiting, out: &mut Outbox) {
+        let Waiting {
+            from,
+            asked,
+            header,
+            request,
+        } = &waiting;
+        let (from, asked) = (*from, *asked);
         let gate = &mut self.gate;
         if !self.channels.contains_key(&header.channel.id) {
             if self.channels.len() >= gate.settings.channels {
@@ -283,7 +319,8 @@ impl Sender {
                     .refuse(&mut voice, from, asked, header, Reason::Full);
                 return;
             }
-            let fresh = Self::fresh(gate, header.channel, now);
+            let mut fresh = Self::fresh(gate, header.channel, now);
+            fresh.guarded = guarded(&self.guards, header.channel.id);
             self.channels.insert(header.channel.id, fresh);
         }
         let Some(channel) = self.channels.get_mut(&header.channel.id) else {
@@ -302,6 +339,22 @@ impl Sender {
             audience.refuse(&mut voice, from, asked, header, Reason::Full);
             gate.counters.refused_full += 1;
             return;
+        }
+        let leaves = matches!(request.want, Want::Leave { .. } | Want::Until(_));
+        if channel.guarded && !leaves && !channel.audience.holds(header.nonce) {
+            let verdict = match self.admissions.of(now, waiting) {
+                Admission::Yes => None,
+                Admission::No => Some((Verdict::RefusedFinal, Reason::Policy)),
+                Admission::Asked => Some((Verdict::Pending, Reason::None)),
+                Admission::Full => Some((Verdict::RefusedPassing, Reason::Overload)),
+            };
+            if let Some(verdict) = verdict {
+                // Who is not in learns no token.
+                voice.state.token = None;
+                let audience = &channel.audience;
+                audience.tell(&mut voice, from, asked, header, verdict);
+                return;
+            }
         }
         let own = Some(asked);
         let taken = channel
@@ -356,6 +409,10 @@ impl Sender {
             .channels
             .entry(channel.id)
             .or_insert_with(|| Self::fresh(gate, channel, now));
+        if place.guarded || guarded(&self.guards, channel.id) {
+            // They were never put to the application: they ask again.
+            return;
+        }
         for record in records {
             if !gate.has_room(record.address) {
                 gate.counters.refused_full += 1;
@@ -417,6 +474,11 @@ impl Sender {
         let channel = self.channels.get(&id)?;
         Some(summary(now, channel))
     }
+}
+
+fn guarded(guards: &HashMap<Option<ChannelId>, bool>, id: ChannelId) -> bool {
+    let guard = guards.get(&Some(id)).or_else(|| guards.get(&None));
+    guard.copied().unwrap_or(false)
 }
 
 fn note_wanted(channel: &SenderChannel, wanted: &mut Vec<Channel>) {

@@ -1,6 +1,7 @@
 //! A sender that opens channels only when somebody asks: what it is told of who came
 //! and who went. Is not the accepting call (`runtime`).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -118,4 +119,65 @@ fn an_audience_that_fell_silent_is_told_as_gone() {
     let mut out = Outbox::new();
     sender.poll(now, &mut out);
     assert_eq!(sender.take_emptied(), [channel().id]);
+}
+
+#[test]
+fn a_guarded_channel_lets_in_whom_the_application_lets_in() {
+    let (mut sender, mut now) = (sender(), Time(1_000_000));
+    sender.set_guards(HashMap::from([(None, true)]));
+    let mut first = requester(now, 9);
+    for _ in 0..3 {
+        talk(now, &mut first, &mut sender);
+        now = now + Duration::from_millis(1_500);
+    }
+    assert_eq!(first.verdict().map(|v| v.0), Some(Verdict::Pending));
+    assert!(sender.is_deserted(channel().id), "it has no entry");
+    assert_eq!(sender.take_wanted(), []);
+    let questions = sender.take_questions();
+    assert_eq!(questions.len(), 1, "asked once: {questions:?}");
+    assert_eq!(
+        (questions[0].channel, questions[0].nonce),
+        (channel(), Nonce(9))
+    );
+
+    let mut out = Outbox::new();
+    sender.answer(now, channel().id, Nonce(9), true, &mut out);
+    assert_eq!(out.iter().count(), 1, "told at once");
+    assert_eq!(sender.take_wanted(), [channel()]);
+    sender.open(now, channel(), 0);
+    now = now + Duration::from_secs(2);
+    talk(now, &mut first, &mut sender);
+    assert!(first.is_granted());
+    assert_eq!(sender.take_questions(), []);
+    first.leave(now, false);
+    talk(now, &mut first, &mut sender);
+    assert!(sender.is_deserted(channel().id), "a leave needs no answer");
+
+    let mut second = requester(now, 10);
+    talk(now, &mut second, &mut sender);
+    assert_eq!(sender.take_questions().len(), 1);
+    sender.answer(now, channel().id, Nonce(10), false, &mut out);
+    now = now + Duration::from_secs(2);
+    talk(now, &mut second, &mut sender);
+    assert_eq!(second.verdict().map(|v| v.0), Some(Verdict::RefusedFinal));
+    assert_eq!(second.token(), None, "and no token with it");
+    assert!(sender.is_deserted(channel().id));
+    now = now + Duration::from_secs(90);
+    talk(now, &mut second, &mut sender);
+    assert_eq!(
+        sender.take_questions().len(),
+        1,
+        "an answer holds for a minute"
+    );
+}
+
+#[test]
+fn a_guard_by_id_goes_before_the_one_for_all_others() {
+    let (mut sender, now) = (sender(), Time(1_000_000));
+    let guards = [(None, true), (Some(channel().id), false)];
+    sender.set_guards(HashMap::from(guards));
+    let mut requester = requester(now, 9);
+    talk(now, &mut requester, &mut sender);
+    assert_eq!(sender.take_questions(), []);
+    assert_eq!(sender.take_wanted(), [channel()]);
 }

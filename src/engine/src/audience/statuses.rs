@@ -123,8 +123,26 @@ impl Audience {
         header: &Header,
         reason: Reason,
     ) {
+        self.tell(
+            voice,
+            from,
+            asked,
+            header,
+            (Verdict::RefusedPassing, reason),
+        );
+    }
+
+    /// A verdict to somebody validated who has no entry.
+    pub(crate) fn tell(
+        &self,
+        voice: &mut Voice<'_>,
+        from: SocketAddr,
+        asked: IpAddr,
+        header: &Header,
+        (verdict, reason): (Verdict, Reason),
+    ) {
         let status = Status {
-            verdict: Verdict::RefusedPassing,
+            verdict,
             reason,
             token: None,
             ..self.bare(voice, &header.channel, from, header.nonce)
