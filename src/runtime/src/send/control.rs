@@ -18,8 +18,9 @@ use flexcast_engine::{EntryRecord, Outbox, Route, Time};
 use flexcast_udp::batch::{Class, ReceiveBatch, SendBatch};
 use flexcast_udp::process::{Epoll, Event};
 use flexcast_udp::{Errno, Family, UdpSocket};
-use flexcast_wire::{Channel, ChannelId, Control};
+use flexcast_wire::{Channel, ChannelId, Control, Nonce};
 
+use super::admission::Guard;
 use super::error::SendError;
 use super::listening::Scope;
 use super::node::Node;
@@ -60,10 +61,17 @@ pub(crate) enum Command {
         scope: Scope,
         backlog: usize,
         bell: SocketAddr,
+        guard: Option<Guard>,
         reply: Reply<Result<u64, SendError>>,
     },
     /// No longer.
     Unlisten(u64),
+    /// A guard's answer.
+    Answer {
+        id: ChannelId,
+        nonce: Nonce,
+        yes: bool,
+    },
     /// Timers changed.
     Look,
     /// End.
@@ -213,8 +221,10 @@ impl Work<Command> for Controller {
                 scope,
                 backlog,
                 bell,
+                guard,
                 reply,
-            } => self.begin_listening(now, scope, backlog, bell, reply),
+            } => self.begin_listening(now, scope, backlog, bell, guard, reply),
+            Command::Answer { id, nonce, yes } => self.take_answer(now, id, nonce, yes),
             Command::Unlisten(key) => self.unlisten(now, key),
             Command::Look => {}
             Command::Quit => self.over = true,

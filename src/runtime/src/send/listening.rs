@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 use flexcast_engine::{RequesterSummary, Time};
 use flexcast_udp::{send_one, Class, Errno, Family, UdpSocket};
-use flexcast_wire::{Channel, ChannelId};
+use flexcast_wire::{Channel, ChannelId, Nonce};
 
+use super::admission::{self, Guard};
 use super::control::{Command, Controller};
 use super::error::SendError;
 use super::node::{Node, State};
@@ -57,6 +58,7 @@ struct Listen {
     backlog: usize,
     waiting: VecDeque<Channel>,
     bell: SocketAddr,
+    guard: Option<Guard>,
 }
 
 /// What listening sockets and deliveries share; stands behind the node's lock.
@@ -65,6 +67,8 @@ pub(super) struct Listens {
     all: Vec<Listen>,
     /// Accepted, and not open yet.
     opening: HashSet<ChannelId>,
+    /// Of channels that were accepted: their listener may be gone.
+    guards: HashMap<ChannelId, Guard>,
     deliveries: HashMap<ChannelId, Arc<Delivered>>,
     next: u64,
 }
@@ -79,6 +83,25 @@ impl Listens {
     fn scope(&self, key: u64) -> Option<Scope> {
         let listen = self.all.iter().find(|listen| listen.key == key);
         listen.map(|listen| listen.scope)
+    }
+
+    /// Who decides about a channel's requesters.
+    fn guard(&self, channel: &Channel) -> Option<Guard> {
+        let kept = self.guards.get(&channel.id).cloned();
+        kept.or_else(|| {
+            let specific = self.all.iter().find(|l| l.scope.id == Some(channel.id));
+            let listen = specific.or_else(|| self.all.iter().find(|l| l.scope.id.is_none()));
+            listen.and_then(|listen| listen.guard.clone())
+        })
+    }
+
+    /// What the engine is to know of guards.
+    fn guarded(&self) -> HashMap<Option<ChannelId>, bool> {
+        let kept = self.guards.keys().map(|id| (Some(*id), true));
+        let all = self.all.iter();
+        all.map(|listen| (listen.scope.id, listen.guard.is_some()))
+            .chain(kept)
+            .collect()
     }
 
     /// Puts a channel to the listening socket that covers it; whose bell is to ring.
@@ -137,12 +160,14 @@ impl Sending {
         scope: Scope,
         backlog: usize,
         bell: SocketAddr,
+        guard: Option<Guard>,
     ) -> Result<Listening, SendError> {
         let backlog = backlog.clamp(1, MAX_BACKLOG);
         let outcome = self.background.ask(|reply| Command::Listen {
             scope,
             backlog,
             bell,
+            guard,
             reply,
         });
         let key = outcome.map_err(SendError::system("listening"))??;
@@ -220,6 +245,9 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         bell,
         over: AtomicBool::new(false),
     });
+    if let Some(guard) = state.listens.guard(&channel.channel()) {
+        state.listens.guards.insert(id, guard);
+    }
     state.listens.deliveries.insert(id, shared.clone());
     let first = requesters.iter().max_by_key(|requester| requester.age);
     Some(Delivery {
@@ -227,6 +255,11 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         channel,
         shared,
     })
+}
+
+fn set_guards(state: &mut State) {
+    let guards = state.listens.guarded();
+    state.sender.set_guards(guards);
 }
 
 impl Drop for Listening {
@@ -294,6 +327,8 @@ impl Delivery {
                 return;
             }
             state.listens.deliveries.remove(&id);
+            state.listens.guards.remove(&id);
+            set_guards(&mut state);
         }
         self.channel.end();
     }
@@ -336,6 +371,7 @@ impl Controller {
         scope: Scope,
         backlog: usize,
         bell: SocketAddr,
+        guard: Option<Guard>,
         reply: Reply<Result<u64, SendError>>,
     ) {
         let in_use = || Err(SendError::system("listening")(Errno::EADDRINUSE));
@@ -354,7 +390,9 @@ impl Controller {
                 backlog,
                 waiting: VecDeque::new(),
                 bell,
+                guard,
             });
+            set_guards(&mut state);
             key
         };
         self.asked_to_listen.push((key, reply));
@@ -396,6 +434,7 @@ impl Controller {
         let key = listen.key;
         if !granted {
             listens.all.retain(|l| l.key != key);
+            set_guards(&mut state);
         }
         drop(state);
         if let (false, Some(id)) = (granted, id) {
@@ -420,6 +459,7 @@ impl Controller {
             let mut state = self.node.lock();
             let scope = state.listens.scope(key);
             state.listens.all.retain(|listen| listen.key != key);
+            set_guards(&mut state);
             scope
         };
         match scope.map(|scope| scope.id) {
@@ -460,8 +500,27 @@ impl Controller {
         }
     }
 
+    /// Puts new requesters to whoever guards their channels.
+    fn ask_guards(&mut self) {
+        let questions = self.node.lock().sender.take_questions();
+        for question in questions {
+            let guard = self.node.lock().listens.guard(&question.channel);
+            // Without one it is asked again when it asks again.
+            if let Some(guard) = guard {
+                admission::put(self.node.clone(), question, guard);
+            }
+        }
+    }
+
+    /// The application's answer.
+    pub(super) fn take_answer(&mut self, now: Time, id: ChannelId, nonce: Nonce, yes: bool) {
+        let mut state = self.node.lock();
+        state.sender.answer(now, id, nonce, yes, &mut self.out);
+    }
+
     /// Rings for who came, and for who went.
     pub(super) fn attend_listens(&mut self, now: Time) {
+        self.ask_guards();
         let (wanted, emptied) = {
             let mut state = self.node.lock();
             (state.sender.take_wanted(), state.sender.take_emptied())
@@ -473,6 +532,8 @@ impl Controller {
                 if !state.listens.deliveries.contains_key(&id) || !state.sender.suspend(now, id) {
                     continue;
                 }
+                state.listens.guards.remove(&id);
+                set_guards(&mut state);
                 state.listens.deliveries.remove(&id)
             };
             if let Some(ours) = self.ours.get_mut(&id) {
@@ -506,6 +567,7 @@ mod tests {
             },
             backlog,
             waiting: VecDeque::new(),
+            guard: None,
             bell: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), u16::try_from(key).unwrap()),
         }
     }

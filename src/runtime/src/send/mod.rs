@@ -14,6 +14,7 @@
 //! Promises: nobody there is no error; a blocked send blocks nobody else; nothing is
 //! queued. Is not capture (the relay), nor the meaning of addresses (`rules`).
 
+mod admission;
 mod control;
 mod ears;
 mod error;
@@ -47,6 +48,7 @@ use line::{Line, Patience};
 use node::Node;
 use voice::Voice;
 
+pub use admission::{Applicant, Guard};
 pub use error::{Holder, SendError};
 pub use line::{LineCounters, Sent};
 pub use listening::{Delivery, Listening, Scope, MAX_BACKLOG};
@@ -272,6 +274,7 @@ impl SendingChannel {
 /// forgets them, without a lock. What the parent had of this module must then be
 /// leaked (`std::mem::forget`), and be started anew.
 pub fn forget_after_fork() {
+    admission::forget_after_fork();
     voice::forget_numbers();
     forget_threads();
 }
