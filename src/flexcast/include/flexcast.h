@@ -65,6 +65,22 @@ struct flexcast_stats {
 	uint64_t path[32];   /* the nodes from the sender down to the one that feeds us */
 };
 
+/* Somebody who asks to be let in; good while the callback runs. */
+struct flexcast_request {
+	struct flexcast_channel6 channel; /* an IPv4 sender is ::ffff:a.b.c.d */
+	struct sockaddr_storage requester;
+	const void *credential;
+	size_t credential_length;
+};
+
+/* Decides: not 0 lets it in; 0 has its receive call fail with ECONNREFUSED. Runs in a
+   thread of the library, one question at a time, with no lock held, and may make any
+   call here. A relay asks for all behind it. */
+struct flexcast_on_request {
+	int (*callback)(const struct flexcast_request *request, void *argument);
+	void *argument;
+};
+
 /* Options of level SOL_FLEXCAST. Times are unsigned int, in milliseconds; they are to be
    set before connect. */
 #define SOL_FLEXCAST 0x1D1A
@@ -77,8 +93,10 @@ struct flexcast_stats {
 #define FLEXCAST_STATS 7      /* get: struct flexcast_stats */
 #define FLEXCAST_REQUESTERS 8 /* get: struct flexcast_requester[]; the length becomes that
                                  of all of them, as many as fit are written */
+#define FLEXCAST_ON_REQUEST 9 /* set, before listen: struct flexcast_on_request */
 
 int flexcast_socket(int domain, int type, int protocol);
+/* Makes the queue as long as the system allows, unless SO_RCVBUF was set before. */
 int flexcast_connect(int fd, const void *channel, socklen_t length);
 int flexcast_bind(int fd, const void *channel, socklen_t length);
 int flexcast_listen(int fd, int backlog);

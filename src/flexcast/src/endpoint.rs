@@ -14,11 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flexcast_runtime::kernel::{recv_parts, sockopt, Family, UdpSocket};
 use flexcast_runtime::receive::{Asking, Read, ReceiveSettings, ReceivingSocket};
-use flexcast_runtime::send::{Delivery, Listening};
+use flexcast_runtime::send::{Delivery, Guard, Listening};
 use flexcast_runtime::Errno;
 use flexcast_wire::Channel;
 
 use crate::{life, process, Binding, Options, Requester, Stats};
+
+/// The queue that a receiver asks for. Higher: longer absences lose nothing, at the price
+/// of memory; the kernel grants an unprivileged process net.core.rmem_max.
+const QUEUE: u32 = 4 << 20;
 
 /// What a receive call took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +51,7 @@ pub(crate) struct Endpoint {
     born: u64,
     role: Mutex<Role>,
     options: Mutex<Options>,
+    guard: Mutex<Option<Guard>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,6 +65,7 @@ impl Endpoint {
             born: life::generation(),
             role: Mutex::new(Role::Fresh),
             options: Mutex::default(),
+            guard: Mutex::default(),
         }
     }
 
@@ -100,6 +106,15 @@ impl Endpoint {
         Ok(())
     }
 
+    pub(crate) fn set_guard(&self, guard: Option<Guard>) -> Result<(), Errno> {
+        match *lock(&self.role) {
+            Role::Fresh | Role::Bound(_) => *lock(&self.guard) = guard,
+            Role::Receiving(..) => return Err(Errno::EISCONN),
+            Role::Listening(..) | Role::Delivering(_) => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
     pub(crate) fn connect(&self, raw: i32, channel: Channel) -> Result<(), Errno> {
         self.check_owned()?;
         let options = self.options();
@@ -124,6 +139,7 @@ impl Endpoint {
         if sockopt::local_addr(raw)?.port() == 0 {
             sockopt::bind(raw, SocketAddr::new(self.family.any(), 0))?;
         }
+        widen_queue(raw, self.family);
         let settings = ReceiveSettings {
             fp,
             path: process::path()?,
@@ -175,7 +191,8 @@ impl Endpoint {
         let sending = process::sending()?;
         let bell = hang_bell(raw, sending.bells()?)?;
         let scope = binding.scope(self.family == Family::V4);
-        let listening = sending.listen(scope, backlog, bell);
+        let guard = lock(&self.guard).clone();
+        let listening = sending.listen(scope, backlog, bell, guard);
         let listening = listening.map_err(process::errno)?;
         *role = Role::Listening(binding, Arc::new(listening));
         Ok(())
@@ -349,6 +366,21 @@ impl Drop for Endpoint {
             std::mem::forget(std::mem::replace(role, Role::Fresh));
         }
     }
+}
+
+/// Makes the queue as long as the system allows, unless the program has chosen: nobody
+/// slows down for a receiver that waits for its turn.
+fn widen_queue(raw: i32, family: Family) {
+    let size = |raw| sockopt::get_u32(raw, libc::SOL_SOCKET, libc::SO_RCVBUF);
+    let Ok(fresh) = UdpSocket::for_program(family, true, true) else {
+        return;
+    };
+    if size(raw) != size(fresh.as_raw()) {
+        return;
+    }
+    let set = |name| sockopt::set_u32(raw, libc::SOL_SOCKET, name, QUEUE);
+    // The second is cut down to net.core.rmem_max by the kernel.
+    let _ = set(libc::SO_RCVBUFFORCE).or_else(|_| set(libc::SO_RCVBUF));
 }
 
 /// Connects a program's socket to where bells ring from; where they are to ring at.

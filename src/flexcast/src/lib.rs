@@ -46,6 +46,7 @@ mod stats;
 pub use binding::Binding;
 pub use endpoint::Received;
 pub use flexcast_runtime::kernel::Family;
+pub use flexcast_runtime::send::Applicant;
 pub use flexcast_runtime::Errno;
 pub use flexcast_wire::{Channel, ChannelId, Credential, NodeId, FLEXCAST_PORT};
 pub use options::Options;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use flexcast_runtime::kernel::{Family, UdpSocket};
+use flexcast_runtime::send::{Applicant, Guard};
 use flexcast_runtime::Errno;
 use flexcast_wire::Channel;
 
@@ -40,7 +41,8 @@ impl Socket {
     }
 
     /// Asks for a channel, from now on until it is closed. Returns at once: whether
-    /// anybody answers shows by what is received.
+    /// anybody answers shows by what is received. The queue becomes as long as the system
+    /// allows, at most 4 MiB, unless `SO_RCVBUF` was set before.
     ///
     /// # Errors
     /// `EISCONN` where it is connected, `EOPNOTSUPP` where it is bound,
@@ -57,6 +59,21 @@ impl Socket {
     /// this host does not have, `EAFNOSUPPORT` for an IPv6 one on an IPv4 socket.
     pub fn bind(&self, binding: impl Into<Binding>) -> Result<(), Errno> {
         self.endpoint.bind(binding.into())
+    }
+
+    /// Has `decide` asked about each requester of the channels that it is going to
+    /// listen for, before it is let in; to be called before [`Socket::listen`]. Whom it
+    /// refuses has its receive call fail with `ECONNREFUSED`. It runs in a thread for
+    /// that alone, one question at a time, with no lock held, and may use any socket.
+    /// A relay asks for all behind it.
+    ///
+    /// # Errors
+    /// `EINVAL` where it listens already, `EISCONN` where it is connected.
+    pub fn on_request(
+        &self,
+        decide: impl Fn(&Applicant) -> bool + Send + Sync + 'static,
+    ) -> Result<(), Errno> {
+        self.endpoint.set_guard(Some(Guard::new(decide)))
     }
 
     /// Answers requests from now on; at most `backlog` channels wait to be accepted.

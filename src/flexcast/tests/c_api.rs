@@ -2,8 +2,9 @@
 //! and as C++17, link with the shared and with the static library, and do what
 //! `flexcast.h` says. Is not the list of what that is: `programs/calls.c`.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use flexcast_testbed::World;
 
@@ -104,6 +105,47 @@ fn three_receivers_get_ten_thousand_datagrams_each() {
                 "{}",
                 String::from_utf8_lossy(&output.stderr)
             );
+        }
+    }
+}
+
+/// A sender that listens.
+fn listening(program: &Path, arguments: &[&str]) -> Child {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "listening\n");
+    child
+}
+
+#[test]
+fn processes_share_a_host_by_id_and_one_has_the_wildcard() {
+    let Some(_world) = World::enter("processes_share_a_host_by_id_and_one_has_the_wildcard") else {
+        return;
+    };
+    let (sender, receiver) = (
+        compile("hosts", "sender", As::C),
+        compile("hosts", "receiver", As::C),
+    );
+    let (any, six): (&[&str], &[&str]) = (&["1", "50"], &["1", "50", "6"]);
+    // The first one receives the other's requests, too.
+    for order in [[any, six], [six, any]] {
+        let senders = order.map(|arguments| listening(&sender, arguments));
+        for taken in order {
+            let output = Command::new(&sender).args(taken).output().unwrap();
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert!(err.contains("Address already in use"), "{taken:?}: {err}");
+        }
+        for id in ["6", "7"] {
+            let mut command = Command::new(&receiver);
+            command.args(["127.0.0.1", id]);
+            assert_eq!(run(&mut command), "50 0 0 0\n", "{id} of {order:?}");
+        }
+        for mut sender in senders {
+            assert!(sender.wait().unwrap().success());
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use flexcast::{Binding, Channel, ChannelId, Errno, Family, Options, Received, Socket};
+use flexcast::{Binding, Channel, ChannelId, Credential, Errno, Family, Options, Received, Socket};
 use flexcast_runtime::kernel::sockopt;
 use flexcast_testbed::World;
 
@@ -293,6 +293,74 @@ fn the_way_through_user_space_reads_alike() {
     std::env::set_var("FLEXCAST_PATH", "elsewhere");
     let receiver = socket(Family::V4);
     assert_eq!(receiver.connect(channel("127.0.0.1#3")), Err(Errno::EINVAL));
+}
+
+#[test]
+fn the_queue_is_widened_unless_the_program_has_chosen() {
+    let Some(_world) = World::enter("the_queue_is_widened_unless_the_program_has_chosen") else {
+        return;
+    };
+    let size =
+        |socket: &Socket| sockopt::get_u32(socket.as_raw_fd(), SOL_SOCKET, SO_RCVBUF).unwrap();
+    let (fresh, chosen) = (socket(Family::V4), socket(Family::V4));
+    let before = size(&fresh);
+    fresh.connect(channel("127.0.0.1#1")).unwrap();
+    assert!(size(&fresh) > before, "{} from {before}", size(&fresh));
+    let small = 8_192_u32.to_ne_bytes();
+    sockopt::set_bytes(chosen.as_raw_fd(), SOL_SOCKET, SO_RCVBUF, &small).unwrap();
+    chosen.connect(channel("127.0.0.1#1")).unwrap();
+    assert_eq!(size(&chosen), 16_384);
+}
+
+#[test]
+fn the_application_decides_who_is_let_in() {
+    let Some(_world) = World::enter("the_application_decides_who_is_let_in") else {
+        return;
+    };
+    let channel = channel("127.0.0.1#3");
+    let listener = socket(Family::V4);
+    listener.bind(Binding::ANY).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    listener
+        .on_request(move |applicant| {
+            // A guard may use the library.
+            drop(Socket::new(Family::V4).unwrap());
+            tell.send(*applicant).unwrap();
+            applicant.credential.as_bytes() == b"let me in"
+        })
+        .unwrap();
+    listener.listen(3).unwrap();
+    assert_eq!(listener.on_request(|_| true), Err(Errno::EINVAL));
+    let with = |credential: &[u8]| {
+        let socket = socket(Family::V4);
+        let options = Options {
+            credential: Credential::new(credential).unwrap(),
+            ..Options::default()
+        };
+        socket.set_options(options).unwrap();
+        socket.connect(channel).unwrap();
+        socket
+    };
+    let stranger = with(b"guess");
+    let mut buffer = [0; 8];
+    assert_eq!(stranger.recv(&mut buffer), Err(Errno::ECONNREFUSED));
+    assert_eq!(stranger.recv(&mut buffer), Err(Errno::ECONNREFUSED));
+    limit(&listener, Duration::from_millis(20));
+    assert_eq!(listener.accept().map(|_| ()), Err(Errno::EAGAIN));
+    limit(&listener, Duration::from_secs(5));
+    let friend = with(b"let me in");
+    let (delivery, _) = accept(&listener);
+    // Also when the listener is gone, nobody gets in unasked.
+    drop(listener);
+    let late = with(b"guess again");
+    assert_eq!(late.recv(&mut buffer), Err(Errno::ECONNREFUSED));
+    delivery.send(b"welcome").unwrap();
+    assert_eq!(next(&friend).unwrap(), b"welcome");
+    let asked: Vec<flexcast::Applicant> = told.try_iter().collect();
+    assert_eq!(asked.len(), 3);
+    assert!(asked.iter().all(|applicant| applicant.channel == channel));
+    assert_eq!(asked[0].credential.as_bytes(), b"guess");
+    assert_eq!(delivery.requesters().unwrap()[0].address, asked[1].address);
 }
 
 #[test]

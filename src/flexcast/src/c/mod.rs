@@ -5,6 +5,7 @@
 //! (`endpoint`).
 
 mod address;
+mod callback;
 mod calls;
 mod memory;
 mod messages;

@@ -11,7 +11,7 @@ use flexcast_runtime::Errno;
 use flexcast_wire::{Credential, NodeId};
 use libc::socklen_t;
 
-use super::{address, call_int, memory, table};
+use super::{address, call_int, callback, memory, table};
 use crate::{Requester, Stats};
 
 const LEVEL: c_int = 0x1D1A;
@@ -23,6 +23,7 @@ const VIA: c_int = 5;
 const CREDENTIAL: c_int = 6;
 const STATS: c_int = 7;
 const REQUESTERS: c_int = 8;
+const ON_REQUEST: c_int = 9;
 /// Bytes of `struct flexcast_requester`: `sockaddr_storage` and six counters.
 const REQUESTER: usize = 128 + 6 * 8;
 /// Nodes in `struct flexcast_stats`.
@@ -51,7 +52,8 @@ fn word_of(time: Duration) -> Vec<u8> {
 /// See `flexcast.h`.
 ///
 /// # Safety
-/// `value` is null or good to read for `length` bytes.
+/// `value` is null or good to read for `length` bytes; that of `FLEXCAST_ON_REQUEST` names
+/// a function that may be called, with its argument, from another thread.
 #[no_mangle]
 pub(crate) unsafe extern "C" fn flexcast_setsockopt(
     fd: c_int,
@@ -66,6 +68,11 @@ pub(crate) unsafe extern "C" fn flexcast_setsockopt(
         let value = unsafe { memory::bytes(value.cast(), length as usize) }?;
         if level != LEVEL {
             return sockopt::set_bytes(fd, level, name, value).map(|()| 0);
+        }
+        if name == ON_REQUEST {
+            // SAFETY: as the caller vouches, for this option of a function and its argument.
+            let guard = unsafe { callback::guard(value) }?;
+            return endpoint.set_guard(guard).map(|()| 0);
         }
         let mut options = endpoint.options();
         match name {

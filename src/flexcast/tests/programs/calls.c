@@ -348,6 +348,41 @@ static void behind_our_back(void)
 	CHECK(flexcast_close(r) == 0 && flexcast_close(s) == 0);
 }
 
+static int decide(const struct flexcast_request *request, void *argument)
+{
+	const struct sockaddr_in *from = (const struct sockaddr_in *)&request->requester;
+	CHECK(request->channel.id == 10 && request->channel.ip.s6_addr[15] == 1);
+	CHECK(from->sin_family == AF_INET && from->sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+	++*(int *)argument;
+	return request->credential_length == 2 && memcmp(request->credential, "me", 2) == 0;
+}
+
+static void guarded(void)
+{
+	int asked = 0;
+	struct flexcast_on_request on = { decide, &asked };
+	struct flexcast_channel any = { INADDR_ANY, 0 };
+	struct flexcast_channel ten = loopback(10);
+	int s = flexcast_socket(AF_INET, SOCK_DGRAM, 0);
+	FAILS(flexcast_setsockopt(s, SOL_FLEXCAST, FLEXCAST_ON_REQUEST, &on, 4), EINVAL);
+	CHECK(flexcast_setsockopt(s, SOL_FLEXCAST, FLEXCAST_ON_REQUEST, &on, sizeof on) == 0);
+	CHECK(flexcast_bind(s, &any, sizeof any) == 0 && flexcast_listen(s, 5) == 0);
+	FAILS(flexcast_setsockopt(s, SOL_FLEXCAST, FLEXCAST_ON_REQUEST, &on, sizeof on), EINVAL);
+	int stranger = receiver(10);
+	char b[8];
+	FAILS(flexcast_recv(stranger, b, sizeof b), ECONNREFUSED);
+	int friend = flexcast_socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK(flexcast_setsockopt(friend, SOL_FLEXCAST, FLEXCAST_CREDENTIAL, "me", 2) == 0);
+	CHECK(flexcast_connect(friend, &ten, sizeof ten) == 0);
+	int fd = flexcast_accept(s, NULL, NULL);
+	CHECK(fd >= 0 && asked == 2);
+	CHECK(flexcast_send(fd, "in", 2) == 2);
+	limit(friend, 5000);
+	CHECK(flexcast_recv(friend, b, sizeof b) == 2);
+	CHECK(flexcast_close(stranger) == 0 && flexcast_close(friend) == 0);
+	CHECK(flexcast_close(fd) == 0 && flexcast_close(s) == 0);
+}
+
 int main(void)
 {
 	nonsense();
@@ -358,6 +393,7 @@ int main(void)
 	threads();
 	forks();
 	behind_our_back();
+	guarded();
 	printf("calls: all right\n");
 	return 0;
 }

@@ -1,5 +1,6 @@
-/* Accepts the first channel that is asked for, waits for an audience of N, and sends it
-   COUNT datagrams. usage: sender N COUNT; compiles as C11 and as C++17. */
+/* Accepts the first channel that is asked for (or only ID), waits for an audience of N,
+   and sends it COUNT datagrams; says "listening" when it does. usage: sender N COUNT [ID];
+   compiles as C11 and as C++17. */
 #include <flexcast.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +15,18 @@ static unsigned long audience(int fd)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3)
+	if (argc != 3 && argc != 4)
 		return 2;
 	unsigned long wanted = strtoul(argv[1], NULL, 10);
 	unsigned long count = strtoul(argv[2], NULL, 10);
-	struct flexcast_channel any = { INADDR_ANY, 0 };
+	struct flexcast_channel any = { INADDR_ANY, argc == 4 ? strtoull(argv[3], NULL, 10) : 0 };
 	int s = flexcast_socket(AF_INET, SOCK_DGRAM, 0);
 	if (flexcast_bind(s, &any, sizeof any) < 0 || flexcast_listen(s, 5) < 0) {
-		perror(flexcast_strerror(0));
+		perror("listen");
 		return 1;
 	}
+	puts("listening");
+	fflush(stdout);
 	int fd = flexcast_accept(s, NULL, NULL);
 	if (fd < 0) {
 		perror("accept");
