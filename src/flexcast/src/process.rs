@@ -85,13 +85,10 @@ pub(crate) fn detail(errno: Errno) -> Option<String> {
 
 /// At exit: streams end, receivers leave.
 pub(crate) fn finish() {
-    let sending = match SENDING.try_lock() {
-        Ok(mut sending) => sending.take(),
-        Err(_) => None,
-    };
+    // It stays where it is: other threads may be on their way to it.
+    let sending = SENDING.try_lock().ok().and_then(|sending| sending.clone());
     if let Some(sending) = sending {
         sending.finish();
-        std::mem::forget(sending);
     }
     receive::leave_all();
 }

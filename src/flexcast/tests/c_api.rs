@@ -28,6 +28,7 @@ enum As {
     C,
     Cxx,
     Static,
+    Sanitized,
 }
 
 /// Compiles a program; where it stands.
@@ -36,7 +37,7 @@ fn compile(test: &str, program: &str, kind: As) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (compiler, standard) = match kind {
-        As::C | As::Static => ("cc", "-std=c11"),
+        As::C | As::Static | As::Sanitized => ("cc", "-std=c11"),
         As::Cxx => ("c++", "-std=c++17"),
     };
     let mut command = Command::new(compiler);
@@ -46,6 +47,9 @@ fn compile(test: &str, program: &str, kind: As) -> PathBuf {
         .arg("-D_DEFAULT_SOURCE")
         .arg("-I")
         .arg(here.join("include"));
+    if kind == As::Sanitized {
+        command.args(["-g", "-fsanitize=address,undefined"]);
+    }
     if kind == As::Cxx {
         command.args(["-x", "c++"]);
     }
@@ -78,11 +82,28 @@ fn every_call_does_what_the_header_says() {
 }
 
 #[test]
+fn a_sanitizer_finds_nothing_in_any_call() {
+    let Some(_world) = World::enter("a_sanitizer_finds_nothing_in_any_call") else {
+        return;
+    };
+    let calls = compile("sanitized", "calls", As::Sanitized);
+    let mut command = Command::new(calls);
+    // A forked child has none of the threads that hold the parent's memory.
+    command.env("ASAN_OPTIONS", "detect_leaks=0");
+    assert_eq!(run(&mut command), "calls: all right\n");
+}
+
+#[test]
 fn three_receivers_get_ten_thousand_datagrams_each() {
     let Some(_world) = World::enter("three_receivers_get_ten_thousand_datagrams_each") else {
         return;
     };
-    for (name, kind) in [("c", As::C), ("cxx", As::Cxx), ("static", As::Static)] {
+    for (name, kind) in [
+        ("c", As::C),
+        ("cxx", As::Cxx),
+        ("static", As::Static),
+        ("sanitized-pair", As::Sanitized),
+    ] {
         let (sender, receiver) = (
             compile(name, "sender", kind),
             compile(name, "receiver", kind),
