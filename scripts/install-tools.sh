@@ -8,9 +8,9 @@ set -euo pipefail
 
 # tool=package
 needed=(
-    ip=iproute2 nft=nftables unshare=util-linux setpriv=util-linux gcc=gcc make=make
+    ip=iproute2 nft=nftables unshare=util-linux setpriv=util-linux gcc=gcc c++=g++ make=make pkg-config=pkgconf
     python3=python3 socat=socat multicat=multicat ffmpeg=ffmpeg iperf=iperf strace=strace
-    pgrep=procps ss=iproute2 ping=iputils-ping
+    pgrep=procps ss=iproute2 ping=iputils-ping nm=binutils
 )
 
 missing=()
