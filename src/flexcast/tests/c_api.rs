@@ -33,7 +33,9 @@ enum As {
 
 /// Compiles a program; where it stands.
 fn compile(test: &str, program: &str, kind: As) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("native")
+        .join(test);
     std::fs::create_dir_all(&folder).unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (compiler, standard) = match kind {

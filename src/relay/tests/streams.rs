@@ -189,12 +189,13 @@ fn a_receiver_that_is_gone_without_a_word_gets_no_stream_after_a_second() {
         stage.until("fed", SECOND, |stage| stage.all_are_fed());
         drop(stage.receivers.remove(0));
         let name = stage.origin.channel.to_string();
-        let took = stage.until("its entry is gone", 2 * SECOND, |_| {
+        let took = stage.until("its entry is gone", 3 * SECOND, |_| {
             let report = status(&tree.r2);
             let channel = report.channels.iter().find(|c| c.channel == name);
             channel.is_some_and(|c| c.requesters.len() == 1)
         });
-        assert!(took < Duration::from_millis(1_500), "{took:?}");
+        // 1 s for the sign of life, and a second's margin for a loaded machine.
+        assert!(took < Duration::from_millis(2_500), "{took:?}");
         assert!(
             took > Duration::from_millis(500),
             "a sign of life was awaited"

@@ -78,7 +78,7 @@ fn unhurt(what: &str, receiver: &mut Actor) {
         assert_eq!(stats.number("missed"), 0, "{what}: {stats:?}");
         assert_eq!(stats.number("twice"), 0, "{what}: {stats:?}");
         assert_eq!(stats.number("tokens"), 1, "{what}: {stats:?}");
-        assert!(stats.number("pause") < 500, "{what}: {stats:?}");
+        assert!(stats.number("pause") < 1_500, "{what}: {stats:?}");
     }
     let pauses: Vec<u64> = receiver.stats().iter().map(|s| s.number("pause")).collect();
     eprintln!("{what}: longest pauses {pauses:?} ms");
@@ -154,7 +154,7 @@ fn a_killed_member_is_nothing_to_the_owners_receivers() {
     };
     two.member.kill();
     unhurt("the owner's", &mut two.hears_a);
-    let _late = gets_in("a new one", &two.link, A, Duration::from_millis(500));
+    let _late = gets_in("a new one", &two.link, A, SOON);
     // Its receivers become pending at the owner.
     wait_until("the orphans", Duration::from_secs(6), || {
         two.owner.ask(&format!("receivers {B}")) == "2"
@@ -237,7 +237,7 @@ fn a_stopped_member_is_nothing_to_the_owners_receivers() {
     many.ask(&format!("ask {B} 200"));
     std::thread::sleep(Duration::from_secs(2));
     unhurt("the owner's", &mut two.hears_a);
-    let _late = gets_in("a new one", &two.link, A, Duration::from_millis(500));
+    let _late = gets_in("a new one", &two.link, A, SOON);
     two.member.signal("-CONT");
     many.until("granted", |s| s.is_granted());
     assert!(two
@@ -415,7 +415,7 @@ fn of_many_that_start_at_once_one_owns_and_the_next_when_that_is_killed() {
     let stats = &receiver.stats()[alive[0]];
     assert_eq!(stats.number("missed") + stats.number("twice"), 0);
     assert_eq!(stats.number("tokens"), 1);
-    assert!(stats.number("pause") < 500, "{stats:?}");
+    assert!(stats.number("pause") < 1_500, "{stats:?}");
 }
 
 #[test]

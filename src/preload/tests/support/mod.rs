@@ -70,7 +70,10 @@ pub(crate) fn program(source: impl AsRef<Path>, options: &[&str]) -> PathBuf {
     let source = folder.join(source);
     let stem = source.file_stem().expect("a source has a name");
     let name = format!("{}{}", stem.to_string_lossy(), options.concat());
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // The folder is shared by the tests of all crates.
+    let programs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
+    std::fs::create_dir_all(&programs).expect("the target folder can be written");
+    let built = programs.join(name);
     // Tests run side by side: each builds its own, and the last one's name stays.
     let own = built.with_extension(std::process::id().to_string());
     let output = Command::new("cc")
