@@ -13,8 +13,9 @@ use tree::{enter, inside, sh, status, RelayProcess, Tree, FP};
 
 const SIZE: usize = 1_316;
 const SECOND: Duration = Duration::from_secs(1);
-/// From here on, exactness is not this host's to show.
-const STOOD_STILL: Duration = Duration::from_millis(300);
+/// How long a relay that drained may take to be gone: the kernel removes its table in
+/// an RCU grace period, which is long where all cores are busy.
+const GONE: Duration = Duration::from_secs(30);
 
 /// Sender and one receiver on each of a and b, fed at this pace. They refresh
 /// every second, so that a route that changed is noticed within the test.
@@ -46,19 +47,12 @@ fn assert_nothing_lost_or_twice(stage: &mut Stage) {
     stage.run(Duration::from_millis(200));
     let sent = &stage.origin.sent;
     assert_eq!(stage.origin.refused, 0);
-    // Handovers wait 2 s for their turn: a machine that stood still for long is no
-    // fault of the relay's, and is no excuse for more than what fell into it.
     let late = Duration::from_micros(stage.origin.longest_delay);
-    let excused = if late > STOOD_STILL {
-        sent.len() / 20
-    } else {
-        0
-    };
     for (n, receiver) in stage.receivers.iter().enumerate() {
         let missing = sent.iter().filter(|(n, _)| !receiver.got.contains_key(n));
         let (lost, twice) = (missing.count(), receiver.twice());
         assert!(
-            lost <= excused && twice <= excused,
+            lost == 0 && twice == 0,
             "receiver {n} of {} sent: {lost} lost, {twice} twice; the machine was {late:?} late",
             sent.len()
         );
@@ -139,7 +133,7 @@ fn a_relay_that_drains_and_one_that_starts_lose_and_double_nothing() {
     let served = || r2.log().contains("drained");
     let took = stage.until("drained", 10 * SECOND, |_| served());
     assert!(took < 5 * SECOND, "{took:?}");
-    assert!(r2.process.await_end(SECOND).success());
+    assert!(r2.process.await_end(GONE).success());
     assert_eq!(
         status(&tree.r1).channels[0].requesters.len(),
         2,
@@ -243,7 +237,7 @@ fn a_relay_starts_on_a_router_that_translates_addresses() {
         stage.run(SECOND);
         r2.signal("TERM");
         stage.until("drained", 10 * SECOND, |_| r2.log().contains("drained"));
-        assert!(r2.process.await_end(SECOND).success());
+        assert!(r2.process.await_end(GONE).success());
         stage.until("through the translation again", 5 * SECOND, |stage| {
             audience(stage) == 2
         });
