@@ -45,14 +45,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Locks, unless somebody keeps the lock for that long: for those at exit, who may be
-/// a signal's handler that has interrupted whoever holds it.
+/// a signal's handler that has interrupted whoever holds it. Makes no system call where
+/// the lock is free: programs that never needed us exit through here too.
 pub(crate) fn lock_within<T>(mutex: &Mutex<T>, limit: Duration) -> Option<MutexGuard<'_, T>> {
-    let until = now() + limit;
+    let mut until = None;
     loop {
         match mutex.try_lock() {
             Ok(guard) => return Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) if now() >= until => return None,
+            Err(TryLockError::WouldBlock)
+                if now() >= *until.get_or_insert_with(|| now() + limit) =>
+            {
+                return None
+            }
             Err(TryLockError::WouldBlock) => process::sleep_us(200),
         }
     }
