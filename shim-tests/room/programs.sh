@@ -85,6 +85,23 @@ legacy() {
     cp "$ROOT"/legacy-apps/{push,join,drain,loop,push.py,join.py} \
         "$ROOT"/shim-tests/room/{forge,tap,crowd}.py "$WORK"
 }
+# native: the native library as it is installed, in $WORK/prefix; compilers and programs
+# find it there.
+native() {
+    local lib=$WORK/prefix/lib
+    mkdir -p "$lib/pkgconfig" "$WORK/prefix/include"
+    if [ -n "${FLEXCAST_LIBRARY:-}" ]; then
+        cp "$FLEXCAST_LIBRARY" "$lib/libflexcast.so.0"
+        ln -s libflexcast.so.0 "$lib/libflexcast.so"
+    else
+        "$ROOT/scripts/link-library.sh" "$lib"
+    fi
+    cp "$ROOT"/src/flexcast/include/*.h "$WORK/prefix/include"
+    sed "s|@PREFIX@|$WORK/prefix|; s|@VERSION@|0|" "$ROOT/src/flexcast/flexcast.pc.in" \
+        >"$lib/pkgconfig/flexcast.pc"
+    chmod -R a+rX "$WORK/prefix"
+    export PKG_CONFIG_PATH=$lib/pkgconfig LD_LIBRARY_PATH=$lib
+}
 skip() {
     echo "skipped: $1"
     exit 77

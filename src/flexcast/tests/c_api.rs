@@ -23,6 +23,13 @@ fn run(command: &mut Command) -> String {
     out
 }
 
+/// The shared library, from the static one that cargo built.
+fn link_library(folder: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut command = Command::new(root.join("scripts/link-library.sh"));
+    run(command.arg(folder).arg(built().join("libflexcast.a")));
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum As {
     C,
@@ -61,12 +68,9 @@ fn compile(test: &str, program: &str, kind: As) -> PathBuf {
         command.arg(built().join("libflexcast.a"));
         command.args(["-lpthread", "-ldl", "-lm"]);
     } else {
-        // By its soname, as an installed one is found.
-        let soname = folder.join("libflexcast.so.0");
-        let _ = std::fs::remove_file(&soname);
-        std::os::unix::fs::symlink(built().join("libflexcast.so"), &soname).unwrap();
+        link_library(&folder);
         command
-            .arg(&soname)
+            .arg(folder.join("libflexcast.so"))
             .arg(format!("-Wl,-rpath,{}", folder.display()));
     }
     let to = folder.join(program);
@@ -173,28 +177,68 @@ fn processes_share_a_host_by_id_and_one_has_the_wildcard() {
     }
 }
 
+/// The functions that a header declares, sorted.
+fn declared(header: &str) -> Vec<String> {
+    let code: String = header
+        .split("/*")
+        .map(|part| part.split_once("*/").map_or(part, |(_, code)| code))
+        .collect();
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let calls = code.match_indices("flexcast_").filter_map(|(at, _)| {
+        let name = code[at..].split(|c| !word(c)).next()?;
+        let starts = !code[..at].ends_with(word);
+        (starts && code[at + name.len()..].starts_with('(')).then(|| name.to_owned())
+    });
+    let mut calls: Vec<String> = calls.collect();
+    calls.sort_unstable();
+    calls
+}
+
 #[test]
-fn the_shared_library_exports_its_calls_and_nothing_else() {
-    let library = built().join("libflexcast.so");
+fn the_shared_library_exports_the_declared_calls_under_their_version_and_nothing_else() {
+    assert_eq!(
+        declared("/* flexcast_no(). */ int flexcast_b(int);\nint (*flexcast_a)(xflexcast_c());"),
+        ["flexcast_b"]
+    );
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("native/exports");
+    link_library(&folder);
+    let library = folder.join("libflexcast.so");
     let names = run(Command::new("nm")
         .args(["-D", "--defined-only"])
         .arg(&library));
-    let names: Vec<&str> = names
+    // The version node itself is an absolute symbol of GNU ld's.
+    let mut names: Vec<&str> = names
         .lines()
         .filter_map(|line| line.split(' ').nth(2))
+        .filter(|name| *name != "FLEXCAST_1")
         .collect();
-    let header = include_str!("../include/flexcast.h");
-    for name in &names {
-        assert!(name.starts_with("flexcast_"), "{name}");
-        assert!(
-            header.contains(&format!("{name}(")),
-            "{name} is not in the header"
-        );
+    names.sort_unstable();
+    let wanted = declared(include_str!("../include/flexcast.h"));
+    assert!(wanted.contains(&"flexcast_accept".to_owned()), "{wanted:?}");
+    let wanted: Vec<String> = wanted
+        .iter()
+        .map(|name| format!("{name}@@FLEXCAST_1"))
+        .collect();
+    assert_eq!(names, wanted);
+}
+
+#[test]
+fn the_shared_library_is_found_by_its_soname_and_needs_nothing_that_is_not_there() {
+    let test = "soname";
+    let program = compile(test, "receiver", As::C);
+    let library = program.with_file_name("libflexcast.so");
+    let dynamic = run(Command::new("readelf").args(["-d", "-W"]).arg(&library));
+    for has in ["Library soname: [libflexcast.so.0]", "NODELETE", "BIND_NOW"] {
+        assert!(dynamic.contains(has), "{has}: {dynamic}");
     }
-    assert_eq!(names.len(), 16, "{names:?}");
-    let dynamic = run(Command::new("readelf").arg("-d").arg(&library));
-    assert!(
-        dynamic.contains("Library soname: [libflexcast.so.0]"),
-        "{dynamic}"
-    );
+    let needed = run(Command::new("readelf").args(["-d", "-W"]).arg(&program));
+    assert!(needed.contains("[libflexcast.so.0]"), "{needed}");
+    let wanted = run(Command::new("nm").args(["-D", "-u"]).arg(&program));
+    assert!(wanted.contains("flexcast_recv@FLEXCAST_1"), "{wanted}");
+    for file in [library, program] {
+        let resolved = run(Command::new("ldd").arg("-r").arg(&file));
+        let missing = |line: &&str| line.contains("undefined") || line.contains("not found");
+        assert_eq!(resolved.lines().find(missing), None, "{resolved}");
+        assert!(resolved.contains("libc.so.6"), "{resolved}");
+    }
 }
