@@ -13,6 +13,8 @@ use flexcast_testbed::World;
 
 mod support;
 
+use support::{ip, lay_link};
+
 /// group, port, unicast address to listen at, prefix of the rules.
 const FAMILIES: [(&str, &str, &str); 3] = [
     ("239.1.1.1", "127.0.0.1", "239.1.0.0/16"),
@@ -21,24 +23,6 @@ const FAMILIES: [(&str, &str, &str); 3] = [
 ];
 const OWN: [&str; 2] = ["10.0.0.5", "[2001:db8::5]"];
 const OTHERS: [&str; 2] = ["10.0.0.9", "[2001:db8::9]"];
-
-/// A host with an address of each family on a link.
-fn lay_link() {
-    for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "address add 2001:db8::5/64 dev v0 nodad",
-        "link set v0 up",
-        "link set v1 up",
-    ] {
-        ip(line);
-    }
-}
-
-fn ip(line: &str) {
-    let status = Command::new("ip").args(line.split(' ')).status();
-    assert!(status.expect("ip is installed").success(), "ip {line}");
-}
 
 const ROUTES: [&str; 2] = [
     "route replace 224.0.0.0/4 dev v0",

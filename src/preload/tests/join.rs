@@ -12,6 +12,8 @@ use flexcast_testbed::World;
 
 mod support;
 
+use support::{ip, lay_link};
+
 /// group, source: IPv4, IPv4 on an IPv6 socket, IPv6.
 const FAMILIES: [(&str, &str); 3] = [
     ("239.1.1.1", "10.0.0.5"),
@@ -20,23 +22,6 @@ const FAMILIES: [(&str, &str); 3] = [
 ];
 const MAP: &str = "239.1.0.0/16=10.0.0.5 [ff3e::8000:0]/112=[2001:db8::5]";
 const LIMIT: Duration = Duration::from_secs(100);
-
-fn ip(line: &str) {
-    let status = Command::new("ip").args(line.split(' ')).status();
-    assert!(status.expect("ip is installed").success(), "ip {line}");
-}
-
-fn lay_link() {
-    for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "address add 2001:db8::5/64 dev v0 nodad",
-        "link set v0 up",
-        "link set v1 up",
-    ] {
-        ip(line);
-    }
-}
 
 /// Holds what the program says under the library against what it says natively.
 fn compare(test: &str, topic: &str, families: &[(&str, &str)], path: Option<&str>) {

@@ -10,31 +10,16 @@ use std::time::{Duration, Instant};
 
 use flexcast_runtime::send::{SendSettings, Sending, SendingChannel};
 use flexcast_runtime::NodeSettings;
-use flexcast_testbed::World;
 use flexcast_wire::{Channel, ChannelId};
 
 mod support;
+
+use support::enter;
 
 const MAP: &str = "239.1.0.0/16=10.0.0.5 232.1.0.0/16=10.0.0.5 [ff3e::8000:0]/112=[2001:db8::5]";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Of a datagram: seven packets of MPEG-TS.
 const SIZE: usize = 1316;
-
-fn enter(test: &str) -> Option<World> {
-    support::library();
-    let world = World::enter(test)?;
-    for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "address add 2001:db8::5/64 dev v0 nodad",
-        "link set v0 up",
-        "link set v1 up",
-    ] {
-        let status = Command::new("ip").args(line.split(' ')).status();
-        assert!(status.expect("ip is installed").success(), "ip {line}");
-    }
-    Some(world)
-}
 
 fn legacy(name: &str) -> PathBuf {
     let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../legacy-apps");

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use flexcast_runtime::send::{SendSettings, Sending, SendingChannel};
 use flexcast_runtime::NodeSettings;
-use flexcast_testbed::World;
 use flexcast_wire::{Body, Channel, ChannelId, Control, Trailer};
 
 mod support;
+
+use support::enter;
 
 const FP: u16 = 7450;
 const RULE: &str = "239.1.0.0/16=10.0.0.5";
@@ -23,22 +24,6 @@ const SIX: &str = "[ff3e::8000:0]/112=[2001:db8::5]";
 const LOOKED: Duration = Duration::from_secs(3);
 /// A leave is sent at once; everything is on one host.
 const AT_ONCE: Duration = Duration::from_millis(250);
-
-fn enter(test: &str) -> Option<World> {
-    support::library();
-    let world = World::enter(test)?;
-    for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "address add 2001:db8::5/64 dev v0 nodad",
-        "link set v0 up",
-        "link set v1 up",
-    ] {
-        let status = Command::new("ip").args(line.split(' ')).status();
-        assert!(status.expect("ip is installed").success(), "ip {line}");
-    }
-    Some(world)
-}
 
 /// The sender of one channel.
 struct Sender {

@@ -8,6 +8,8 @@ use flexcast_testbed::World;
 
 mod support;
 
+use support::{ip, lay_link};
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
@@ -17,17 +19,12 @@ fn every_option_of_a_joined_socket_reads_as_in_the_kernel() {
     let Some(_world) = World::enter(test) else {
         return;
     };
+    lay_link();
     for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "address add 2001:db8::5/64 dev v0 nodad",
-        "link set v0 up",
-        "link set v1 up",
         "route add 224.0.0.0/4 dev v0",
         "-6 route replace multicast ff3e::/16 dev v0 table local",
     ] {
-        let status = Command::new("ip").args(line.split(' ')).status();
-        assert!(status.expect("ip is installed").success(), "ip {line}");
+        ip(line);
     }
     let program = support::program("options.c", &[]);
     let map = "239.1.0.0/16=10.0.0.9 [ff3e::8000:0]/112=2001:db8::9";

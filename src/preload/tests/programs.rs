@@ -10,28 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use flexcast_runtime::native::{Event, Receiver, ReceiverSettings};
-use flexcast_testbed::World;
 use flexcast_wire::{Channel, ChannelId};
 
 mod support;
 
+use support::enter;
+
 const LIMIT: Duration = Duration::from_secs(30);
 const RULE: &str = "239.1.0.0/16=10.0.0.5,empty=wait";
-
-fn enter(test: &str) -> Option<World> {
-    support::library();
-    let world = World::enter(test)?;
-    for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "link set v0 up",
-        "link set v1 up",
-    ] {
-        let status = Command::new("ip").args(line.split(' ')).status();
-        assert!(status.expect("ip is installed").success(), "ip {line}");
-    }
-    Some(world)
-}
 
 fn listen(group: &str, port: u16) -> Receiver {
     let group: IpAddr = group.parse().unwrap();

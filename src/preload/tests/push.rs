@@ -13,6 +13,8 @@ use flexcast_wire::{Channel, ChannelId, Verdict};
 
 mod support;
 
+use support::lay_link;
+
 const FP: u16 = 7450;
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,19 +29,6 @@ const FAMILIES: [(&str, &str, &str, &str); 3] = [
         "2001:db8::5",
     ),
 ];
-
-fn lay_link() {
-    for line in [
-        "link add v0 type veth peer name v1",
-        "address add 10.0.0.5/24 dev v0",
-        "address add 2001:db8::5/64 dev v0 nodad",
-        "link set v0 up",
-        "link set v1 up",
-    ] {
-        let status = Command::new("ip").args(line.split(' ')).status();
-        assert!(status.expect("ip is installed").success(), "ip {line}");
-    }
-}
 
 fn listen(group: &str, port: u16, sender: &str) -> Receiver {
     let group: IpAddr = group.parse().unwrap();

@@ -13,9 +13,9 @@ use tree::{enter, inside, sh, status, RelayProcess, Tree, FP};
 
 const SIZE: usize = 1_316;
 const SECOND: Duration = Duration::from_secs(1);
-/// How long a relay that drained may take to be gone: the kernel removes its table in
-/// an RCU grace period, which is long where all cores are busy.
-const GONE: Duration = Duration::from_secs(30);
+/// How long a relay that drains may take to be gone: 10 s by the protocol, and a
+/// second's margin (the kernel removes its table in an RCU grace period).
+const GONE: Duration = Duration::from_secs(11);
 
 /// Sender and one receiver on each of a and b, fed at this pace. They refresh
 /// every second, so that a route that changed is noticed within the test.

@@ -200,14 +200,8 @@ pub(crate) unsafe extern "C" fn flexcast_getsockname(
     channel: *mut c_void,
     length: *mut socklen_t,
 ) -> c_int {
-    call_int(|| {
-        let endpoint = table::find(fd)?;
-        let family = endpoint.family();
-        // SAFETY: as the caller vouches.
-        let room = unsafe { room(channel, length, family) }?.ok_or(Errno::EFAULT)?;
-        show(Some(room), endpoint.local(), family);
-        Ok(0)
-    })
+    // SAFETY: as the caller vouches.
+    unsafe { name(fd, channel, length, |endpoint| Ok(endpoint.local())) }
 }
 
 /// See `flexcast.h`.
@@ -220,12 +214,26 @@ pub(crate) unsafe extern "C" fn flexcast_getpeername(
     channel: *mut c_void,
     length: *mut socklen_t,
 ) -> c_int {
+    // SAFETY: as the caller vouches.
+    unsafe { name(fd, channel, length, |endpoint| Ok(endpoint.peer()?.into())) }
+}
+
+/// Writes one of an endpoint's names.
+///
+/// # Safety
+/// `channel` and `length` are null or good to write, for as many bytes as `length` says.
+unsafe fn name(
+    fd: c_int,
+    channel: *mut c_void,
+    length: *mut socklen_t,
+    of: impl Fn(&Endpoint) -> Result<Binding, Errno>,
+) -> c_int {
     call_int(|| {
         let endpoint = table::find(fd)?;
         let family = endpoint.family();
         // SAFETY: as the caller vouches.
         let room = unsafe { room(channel, length, family) }?.ok_or(Errno::EFAULT)?;
-        show(Some(room), endpoint.peer()?.into(), family);
+        show(Some(room), of(&endpoint)?, family);
         Ok(0)
     })
 }

@@ -9,6 +9,35 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use flexcast_testbed::World;
+
+/// A test's own world with [`lay_link`], entered once the library is built.
+pub(crate) fn enter(test: &str) -> Option<World> {
+    library();
+    let world = World::enter(test)?;
+    lay_link();
+    Some(world)
+}
+
+/// Gives this world's host an address of each family on a link.
+pub(crate) fn lay_link() {
+    for line in [
+        "link add v0 type veth peer name v1",
+        "address add 10.0.0.5/24 dev v0",
+        "address add 2001:db8::5/64 dev v0 nodad",
+        "link set v0 up",
+        "link set v1 up",
+    ] {
+        ip(line);
+    }
+}
+
+/// One command of ip(8).
+pub(crate) fn ip(line: &str) {
+    let status = Command::new("ip").args(line.split(' ')).status();
+    assert!(status.expect("ip is installed").success(), "ip {line}");
+}
+
 /// The libraries of this build and of the optimised one.
 pub(crate) fn libraries() -> Vec<PathBuf> {
     let own = library();
