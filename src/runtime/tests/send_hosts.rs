@@ -154,7 +154,7 @@ fn a_killed_member_is_nothing_to_the_owners_receivers() {
     };
     two.member.kill();
     unhurt("the owner's", &mut two.hears_a);
-    let _late = gets_in("a new one", &two.link, A, SOON);
+    let _late = gets_in("a new one", &two.link, A, Duration::from_secs(1));
     // Its receivers become pending at the owner.
     wait_until("the orphans", Duration::from_secs(6), || {
         two.owner.ask(&format!("receivers {B}")) == "2"
@@ -237,7 +237,7 @@ fn a_stopped_member_is_nothing_to_the_owners_receivers() {
     many.ask(&format!("ask {B} 200"));
     std::thread::sleep(Duration::from_secs(2));
     unhurt("the owner's", &mut two.hears_a);
-    let _late = gets_in("a new one", &two.link, A, SOON);
+    let _late = gets_in("a new one", &two.link, A, Duration::from_secs(1));
     two.member.signal("-CONT");
     many.until("granted", |s| s.is_granted());
     assert!(two
