@@ -5,6 +5,8 @@
 # Promises: installs only what is missing, and only as root; otherwise names the
 # packages and exits 1. Is not needed where all tools are there: then it is silent.
 set -euo pipefail
+# An ordinary user of Debian has no sbin in PATH.
+PATH=$PATH:/usr/sbin:/sbin
 
 # tool=package
 needed=(

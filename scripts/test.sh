@@ -8,6 +8,8 @@
 # that it needs when it is root, and names them otherwise. Is not a benchmark.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+# An ordinary user of Debian has no sbin in PATH.
+PATH=$PATH:/usr/sbin:/sbin
 
 passed=0 failed=0 skipped=0
 reasons=()

@@ -17,6 +17,8 @@
 # not a test by itself.
 # shellcheck shell=bash
 set -euo pipefail
+# An ordinary user of Debian has no sbin in PATH.
+PATH=$PATH:/usr/sbin:/sbin
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TOPIC=$(basename "$0" .sh)
