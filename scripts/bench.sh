@@ -12,8 +12,6 @@
 # fails here, and absolute figures are this machine's.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# An ordinary user of Debian has no sbin in PATH.
-PATH=$PATH:/usr/sbin:/sbin
 if [ "${SHIM_TEST_INSIDE:-}" != "$$" ]; then
     [[ ${1:-5} =~ ^[1-9][0-9]*$ ]] || { echo "TURNS is '$1': expected a number from 1" >&2; exit 2; }
     [ "$(nproc)" -ge 2 ] || { echo "needs two processors" >&2; exit 1; }
