@@ -47,6 +47,7 @@ impl Binding {
             ipv4_only,
             sender: self.sender.map(|sender| sender.to_canonical()),
             id: self.id,
+            app_port: 0,
         }
     }
 }

@@ -9,7 +9,7 @@
 //! (the Rust [`crate::Socket`], a C program) may close it; no lock is held while a call
 //! waits. Is not its owner.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flexcast_runtime::kernel::{recv_parts, sockopt, Family, UdpSocket};
@@ -189,7 +189,7 @@ impl Endpoint {
             Role::Receiving(..) | Role::Delivering(_) => return Err(Errno::EINVAL),
         };
         let sending = process::sending()?;
-        let bell = hang_bell(raw, sending.bells()?)?;
+        let bell = sending.hang_bell(raw)?;
         let scope = binding.scope(self.family == Family::V4);
         let guard = lock(&self.guard).clone();
         let listening = sending.listen(scope, backlog, bell, guard);
@@ -214,7 +214,7 @@ impl Endpoint {
         loop {
             if listening.has_waiting() {
                 let socket = new(self.family)?;
-                let at = hang_bell(socket.as_raw(), process::sending()?.bells()?)?;
+                let at = process::sending()?.hang_bell(socket.as_raw())?;
                 let delivery = listening.accept(at).map_err(process::errno)?;
                 if let Some(delivery) = delivery {
                     // The bell that was rung for it; not there yet: one too many later.
@@ -381,15 +381,4 @@ fn widen_queue(raw: i32, family: Family) {
     let set = |name| sockopt::set_u32(raw, libc::SOL_SOCKET, name, QUEUE);
     // The second is cut down to net.core.rmem_max by the kernel.
     let _ = set(libc::SO_RCVBUFFORCE).or_else(|_| set(libc::SO_RCVBUF));
-}
-
-/// Connects a program's socket to where bells ring from; where they are to ring at.
-fn hang_bell(raw: i32, ringer: SocketAddr) -> Result<SocketAddr, Errno> {
-    if sockopt::local_addr(raw)?.port() == 0 {
-        let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        sockopt::bind(raw, loopback)?;
-    }
-    sockopt::connect(raw, ringer)?;
-    let local = sockopt::local_addr(raw)?;
-    Ok(SocketAddr::new(local.ip().to_canonical(), local.port()))
 }

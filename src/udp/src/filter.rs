@@ -26,7 +26,7 @@ mod tests;
 
 use assembler::Assembler;
 
-pub use receiver::{reader, receiver, FilterWords, Source, Untrailed};
+pub use receiver::{only_from, reader, receiver, FilterWords, Source, Untrailed};
 pub use selector::selector;
 
 /// `struct sock_filter`: one instruction.

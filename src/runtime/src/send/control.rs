@@ -54,8 +54,8 @@ pub(crate) enum Command {
     Watch { id: ChannelId },
     /// Answer once it is known who owns FP.
     Settled(Reply<Result<(), SendError>>),
-    /// Where bells ring from.
-    Bells(Reply<Result<SocketAddr, Errno>>),
+    /// Where bells of a family ring from.
+    Bells(Family, Reply<Result<SocketAddr, Errno>>),
     /// Listen for channels.
     Listen {
         scope: Scope,
@@ -103,8 +103,8 @@ pub(super) struct Controller {
     pub(super) letters: [SendBatch; 2],
     pub(super) pushes: VecDeque<(ChannelId, Vec<u8>)>,
     pub(super) endings: Vec<Ending>,
-    /// Made when the first socket listens.
-    pub(super) bells: Option<UdpSocket>,
+    /// Of each family; made when the first socket listens.
+    pub(super) bells: [Option<UdpSocket>; 2],
     /// Who waits to hear whether it may listen.
     pub(super) asked_to_listen: Vec<(u64, Reply<Result<u64, SendError>>)>,
     next: Time,
@@ -134,7 +134,7 @@ impl Controller {
             letters: [SendBatch::new(), SendBatch::new()],
             pushes: VecDeque::new(),
             endings: Vec::new(),
-            bells: None,
+            bells: [None, None],
             asked_to_listen: Vec::new(),
             next: now,
             last: now,
@@ -216,7 +216,7 @@ impl Work<Command> for Controller {
             },
             Command::Watch { id } => self.watch(id),
             Command::Settled(reply) => self.when_settled(reply),
-            Command::Bells(reply) => reply.give(self.bells()),
+            Command::Bells(family, reply) => reply.give(self.bells(family)),
             Command::Listen {
                 scope,
                 backlog,

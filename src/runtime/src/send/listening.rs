@@ -5,9 +5,8 @@
 //!     ▲                                                                             │
 //!     └──── audience empty: suspended, the delivery's bell rings ◄── open, delivery ┘
 //! ```
-//! A bell is a datagram to a socket of the program's that is connected to ours, so that
-//! whatever waits for descriptors sees it. Promises: a specific scope goes before the
-//! wildcard; at most `backlog` channels wait, the others are asked for again; a channel
+//! Bells are datagrams to the program's own sockets (`bell`). Promises: a specific scope
+//! goes before the wildcard; at most `backlog` channels wait, the others are asked for again; a channel
 //! is closed in the same moment in which its audience is found empty, so that whoever
 //! comes next is given to the next accept. Is not the blocking call (`flexcast`).
 
@@ -17,10 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use flexcast_engine::{RequesterSummary, Time};
-use flexcast_udp::{send_one, Class, Errno, Family, UdpSocket};
+use flexcast_udp::Errno;
 use flexcast_wire::{Channel, ChannelId, Nonce};
 
 use super::admission::{self, Guard};
+use super::bell;
 use super::control::{Command, Controller};
 use super::error::SendError;
 use super::node::{Node, State};
@@ -40,6 +40,8 @@ pub struct Scope {
     pub ipv4_only: bool,
     /// Only for this id; none: for every id that nobody on this host has.
     pub id: Option<ChannelId>,
+    /// The port that receivers are told its datagrams come from; 0: none.
+    pub app_port: u16,
 }
 
 impl Scope {
@@ -130,6 +132,7 @@ impl Listens {
 pub struct Listening {
     sending: Arc<Sending>,
     key: u64,
+    app_port: u16,
 }
 
 /// An accepted channel and its audience.
@@ -141,14 +144,6 @@ pub struct Delivery {
 }
 
 impl Sending {
-    /// Where bells ring from: a program's socket is connected to it before it listens.
-    ///
-    /// # Errors
-    /// `EADDRNOTAVAIL` where loopback is down.
-    pub fn bells(&self) -> Result<SocketAddr, Errno> {
-        self.background.ask(Command::Bells)?
-    }
-
     /// Listens; `bell` is the address of the program's socket, which is rung at for
     /// every channel that waits.
     ///
@@ -174,6 +169,7 @@ impl Sending {
         Ok(Listening {
             sending: self.clone(),
             key,
+            app_port: scope.app_port,
         })
     }
 }
@@ -199,7 +195,7 @@ impl Listening {
             let Some(channel) = self.next_waiting(node) else {
                 return Ok(None);
             };
-            let opened = self.sending.open(channel, 0);
+            let opened = self.sending.open(channel, self.app_port);
             let delivery = opened.map(|opened| deliver(node, opened, bell));
             node.lock().listens.opening.remove(&channel.id);
             if let Some(delivery) = delivery? {
@@ -341,30 +337,6 @@ impl Drop for Delivery {
 }
 
 impl Controller {
-    /// The socket that bells ring from.
-    fn bell_ringer(&mut self) -> Result<&UdpSocket, Errno> {
-        if self.bells.is_none() {
-            let socket = UdpSocket::new(Family::V4)?;
-            socket.bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))?;
-            self.bells = Some(socket);
-        }
-        self.bells.as_ref().ok_or(Errno::EADDRNOTAVAIL)
-    }
-
-    pub(super) fn bells(&mut self) -> Result<SocketAddr, Errno> {
-        self.bell_ringer()?.local_addr()
-    }
-
-    fn ring(&mut self, bell: SocketAddr) {
-        // A full queue rings already.
-        let rung = self
-            .bell_ringer()
-            .and_then(|socket| send_one(socket, bell, None, Class::Stream, &[b"!"]));
-        if let Err(errno) = rung {
-            log::debug!("a bell: {errno}");
-        }
-    }
-
     pub(super) fn begin_listening(
         &mut self,
         now: Time,
@@ -487,15 +459,14 @@ impl Controller {
 
     fn offer(&mut self, channels: &[Channel]) {
         for channel in channels {
-            let bell = {
-                let mut state = self.node.lock();
-                if state.sender.is_open(channel.id) {
-                    continue;
-                }
-                state.listens.offer(*channel)
-            };
-            if let Some(bell) = bell {
-                self.ring(bell);
+            let node = self.node.clone();
+            let mut state = node.lock();
+            if state.sender.is_open(channel.id) {
+                continue;
+            }
+            if let Some(bell) = state.listens.offer(*channel) {
+                // Under the lock: whoever takes the channel takes its bell, too.
+                self.ring(bell, bell::CALL);
             }
         }
     }
@@ -547,7 +518,7 @@ impl Controller {
             }
             if let Some(delivered) = delivered {
                 delivered.over.store(true, Ordering::Release);
-                self.ring(delivered.bell);
+                self.ring(delivered.bell, bell::END);
             }
         }
     }
@@ -564,6 +535,7 @@ mod tests {
                 sender: None,
                 ipv4_only: false,
                 id: id.and_then(ChannelId::new),
+                app_port: 0,
             },
             backlog,
             waiting: VecDeque::new(),

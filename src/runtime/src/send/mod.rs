@@ -15,6 +15,7 @@
 //! queued. Is not capture (the relay), nor the meaning of addresses (`rules`).
 
 mod admission;
+mod bell;
 mod control;
 mod ears;
 mod error;

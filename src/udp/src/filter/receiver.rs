@@ -101,6 +101,21 @@ pub fn reader(
     build(sources, Untrailed::Drop, words, family, passengers, kept)
 }
 
+/// The filter of a socket of `family` that hears one address and port, whatever is
+/// said, and nobody else.
+#[must_use]
+pub fn only_from(source: SocketAddr, family: Family) -> Program {
+    let source = Source {
+        address: source.ip(),
+        port: source.port(),
+        token: None,
+    };
+    let mut assembler = Assembler::new();
+    match_sources(&mut assembler, &[source], family, Keep::Whole);
+    assembler.give_back(0);
+    assembler.finish()
+}
+
 /// What is kept of the stream.
 #[derive(Clone, Copy)]
 struct Kept {

@@ -247,3 +247,23 @@ fn passengers_ride_along_and_change_nothing() {
 fn drop_all_drops_all() {
     assert_eq!(kept(&drop_all(), "10.0.0.5:7450", b"anything"), None);
 }
+
+#[test]
+fn one_voice_alone_is_heard_whatever_it_says() {
+    for (own, others) in [
+        ("127.0.0.1:9", ["127.0.0.1:8", "127.0.0.2:9", "[::1]:9"]),
+        ("[::1]:9", ["[::1]:8", "[::2]:9", "127.0.0.1:9"]),
+    ] {
+        let program = only_from(own.parse().unwrap(), Family::V6);
+        let data = trailed(b"four", 1, WORDS.data_word);
+        for payload in [b"".as_slice(), b"!", &data] {
+            assert_eq!(kept(&program, own, payload), Some(payload.len()), "{own}");
+            for other in others {
+                assert_eq!(kept(&program, other, payload), None, "{other}");
+            }
+        }
+    }
+    let program = only_from("127.0.0.1:9".parse().unwrap(), Family::V4);
+    assert_eq!(kept(&program, "127.0.0.1:9", b"!"), Some(1));
+    assert_eq!(kept(&program, "127.0.0.1:8", b"!"), None);
+}
