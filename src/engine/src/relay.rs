@@ -7,29 +7,25 @@
 //! Promises: "granted" is said only when the node above said so; no more requests
 //! go upstream than came in while S never answered; a path through ourselves is a
 //! loop and is left. Is not I/O: it orders sockets ([`Order`]) and says what to
-//! send. Timers: 250 ms before the last leave, draining every 200 ms for 10 s.
+//! send. Timers: see `tending` and `draining`.
+
+mod channel;
+mod draining;
+mod tending;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use flexcast_wire::{
-    Body, Channel, Control, NodeId, Nonce, Path, Reason, Request, Trailer, Verdict, Want,
-};
+use flexcast_wire::{Body, Channel, Control, NodeId, Nonce, Reason, Request, Trailer, Want};
 
 use crate::audience::{Audience, Taken};
 use crate::gate::{Counters, Gate};
-use crate::time::ms;
 use crate::{
-    ChannelState, ChannelSummary, DuplicateWindow, Entropy, Fan, Fresh, NodeSettings, Outbox,
-    Requester, RequesterSettings, Route, Time,
+    ChannelSummary, DuplicateWindow, Entropy, Fan, Fresh, NodeSettings, Outbox, Requester,
+    RequesterSettings, Route, Time,
 };
-
-const LINGER: Duration = ms(250);
-const DRAIN_TELL: Duration = ms(200);
-const DRAIN_LIMIT: Duration = ms(10_000);
-const RETRY: Duration = ms(5_000);
+use channel::{unknown, RelayChannel};
 
 /// What the relay wants done with sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,22 +49,6 @@ pub struct RelayReport {
     pub counters: Counters,
     /// The channels.
     pub channels: Vec<ChannelSummary>,
-}
-
-#[derive(Debug)]
-struct RelayChannel {
-    audience: Audience,
-    requester: Requester,
-    window: DuplicateWindow,
-    state: ChannelState,
-    since: Time,
-    /// When the empty audience is left upstream.
-    empty_until: Option<Time>,
-    /// A loop was found; ask again then.
-    retry: Option<Time>,
-    duplicates: u64,
-    foreign: u64,
-    armed: Time,
 }
 
 /// The relay of one node.
@@ -426,207 +406,6 @@ impl Relay {
         }
     }
 
-    /// Brings a channel's state in line with what its requester knows.
-    fn tend(&mut self, now: Time, channel: Channel, out: &mut Outbox) {
-        let Some(state) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        while state.requester.next_event().is_some() {}
-        let next = derive(self.gate.node, &state.requester, state.retry.is_some());
-        let next = match next {
-            Ok(next) => next,
-            Err(Looped) => {
-                log_loop(&mut self.gate);
-                state.retry = Some(now + RETRY);
-                state.requester.leave(now, false);
-                ChannelState {
-                    verdict: Verdict::RefusedPassing,
-                    reason: Reason::Loop,
-                    ..state.state
-                }
-            }
-        };
-        let next = ChannelState {
-            verdict: if self.draining.is_some() {
-                Verdict::Draining
-            } else {
-                next.verdict
-            },
-            ..next
-        };
-        let what = |s: &ChannelState| (s.verdict, s.reason, s.token, s.app_port, s.path);
-        let (told, before) = (what(&next), what(&state.state));
-        if next.token != state.state.token && next.token.is_some() {
-            state.window = DuplicateWindow::new();
-            state.audience.new_incarnation();
-        }
-        state.state = next;
-        if told != before {
-            state.audience.tell_all(now);
-        }
-        self.tend_membership(now, channel, out);
-        self.arm(channel);
-    }
-
-    /// Tells upstream how many are below; leaves when nobody is.
-    fn tend_membership(&mut self, now: Time, channel: Channel, out: &mut Outbox) {
-        let Some(state) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        if state.audience.is_empty() {
-            let due = *state.empty_until.get_or_insert(now + LINGER);
-            if due <= now && !state.requester.is_leaving() {
-                state.requester.leave(now, true);
-                state.requester.poll(now, out);
-            }
-            return;
-        }
-        state.empty_until = None;
-        if state.retry.is_none() {
-            state.requester.stay(now);
-        }
-        let below = u32::try_from(state.audience.receivers_below()).unwrap_or(u32::MAX);
-        let hops = state.audience.hop_budget().saturating_sub(1);
-        state.requester.set_below(below, hops);
-        let lost = state.window.lost();
-        state.requester.report(state.window.received(), Some(lost));
-    }
-
-    fn arm(&mut self, channel: Channel) {
-        let Some(state) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        let next = state.next_time();
-        if next < state.armed {
-            state.armed = next;
-            self.timers.push(Reverse((next, channel)));
-        }
-    }
-
-    /// When [`Relay::poll`] next has something to do.
-    #[must_use]
-    pub fn next_time(&self) -> Time {
-        let drain = self.draining.map_or(Time::NEVER, |(_, next)| next);
-        let timer = self.timers.peek().map_or(Time::NEVER, |t| t.0 .0);
-        drain.min(timer)
-    }
-
-    /// Does what is due.
-    pub fn poll(&mut self, now: Time, out: &mut Outbox) {
-        self.poll_drain(now);
-        while let Some(&Reverse((at, channel))) = self.timers.peek() {
-            if at > now {
-                return;
-            }
-            self.timers.pop();
-            let Some(state) = self.channels.get_mut(&channel) else {
-                continue;
-            };
-            if state.armed != at {
-                continue;
-            }
-            state.armed = Time::NEVER;
-            self.attend(now, channel, out);
-        }
-    }
-
-    fn attend(&mut self, now: Time, channel: Channel, out: &mut Outbox) {
-        let Some(state) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        if state.audience.next_event() <= now {
-            let mut voice = self.gate.voice(now, channel, state.state, out);
-            state.audience.poll(&mut voice);
-            self.gate.settle(&mut state.audience);
-        }
-        if state.requester.next_time() <= now {
-            state.requester.poll(now, out);
-        }
-        if state.requester.is_gone() {
-            let again = state.retry.is_some() && !state.audience.is_empty();
-            if !again {
-                self.stop(channel);
-                return;
-            }
-            if state.retry.is_some_and(|at| at <= now) {
-                state.retry = None;
-                self.orders.push_back(Order::Close(channel));
-                let mut requester = self.requester(now, channel);
-                // Those who wait below have asked.
-                requester.allow(now);
-                if let Some(state) = self.channels.get_mut(&channel) {
-                    state.requester = requester;
-                }
-                self.orders.push_back(Order::Open(channel));
-            }
-        }
-        self.tend(now, channel, out);
-    }
-
-    fn stop(&mut self, channel: Channel) {
-        self.channels.remove(&channel);
-        self.orders.push_back(Order::Close(channel));
-        if let Some(n) = self.per_sender.get_mut(&channel.sender) {
-            *n -= 1;
-            if *n == 0 {
-                self.per_sender.remove(&channel.sender);
-            }
-        }
-    }
-
-    /// The loop stood still for seconds: everything known of upstream is stale.
-    pub fn woke(&mut self, now: Time) {
-        let channels: Vec<Channel> = self.channels.keys().copied().collect();
-        for channel in channels {
-            if let Some(state) = self.channels.get_mut(&channel) {
-                if !state.requester.is_leaving() {
-                    state.requester.start_over(now);
-                }
-                state.audience.rest(now);
-            }
-            self.arm(channel);
-        }
-    }
-
-    /// Begins to drain: everybody is told every 200 ms and served until it left,
-    /// at most 10 s.
-    pub fn drain(&mut self, now: Time) {
-        if self.draining.is_none() {
-            self.draining = Some((now + DRAIN_LIMIT, now));
-        }
-    }
-
-    /// Whether it is draining.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.is_some()
-    }
-
-    /// Whether draining is over.
-    #[must_use]
-    pub fn is_drained(&self, now: Time) -> bool {
-        self.draining
-            .is_some_and(|(limit, _)| self.channels.is_empty() || now >= limit)
-    }
-
-    fn poll_drain(&mut self, now: Time) {
-        let Some((_, next)) = &mut self.draining else {
-            return;
-        };
-        if *next > now {
-            return;
-        }
-        *next = now + DRAIN_TELL;
-        let channels: Vec<Channel> = self.channels.keys().copied().collect();
-        for channel in channels {
-            if let Some(state) = self.channels.get_mut(&channel) {
-                state.state.verdict = Verdict::Draining;
-                state.audience.remind_all(now);
-            }
-            self.arm(channel);
-        }
-    }
-
     /// What there is, for people.
     #[must_use]
     pub fn report(&self, now: Time) -> RelayReport {
@@ -641,84 +420,4 @@ impl Relay {
                 .collect(),
         }
     }
-}
-
-impl RelayChannel {
-    fn next_time(&self) -> Time {
-        let mut at = self.audience.next_event();
-        if self.requester.is_gone() {
-            at = at.min(self.retry.unwrap_or(Time(0)));
-        } else {
-            at = at.min(self.requester.next_time());
-        }
-        match self.empty_until {
-            Some(due) if !self.requester.is_leaving() => at.min(due),
-            _ => at,
-        }
-    }
-
-    fn summary(&self, now: Time, channel: Channel) -> ChannelSummary {
-        let (datagrams, bytes, highest) = self.audience.carried();
-        ChannelSummary {
-            channel,
-            state: self.state,
-            upstream: Some(self.requester.asked()),
-            requesters: self.audience.summaries(now),
-            receivers_below: self.audience.receivers_below(),
-            datagrams,
-            bytes,
-            lost: self.window.lost(),
-            duplicates: self.duplicates,
-            highest,
-            age: now.since(self.since),
-        }
-    }
-}
-
-struct Looped;
-
-/// What the children are told, given what upstream said.
-fn derive(node: NodeId, requester: &Requester, looped: bool) -> Result<ChannelState, Looped> {
-    let mut state = unknown(node);
-    state.token = requester.token();
-    state.app_port = requester.app_port();
-    if looped {
-        state.verdict = Verdict::RefusedPassing;
-        state.reason = Reason::Loop;
-        return Ok(state);
-    }
-    if let Some((verdict, reason)) = requester.verdict() {
-        if requester.parent().is_some() || verdict != Verdict::Granted {
-            state.verdict = verdict;
-            state.reason = reason;
-        }
-    }
-    if let Some(parent) = requester.parent() {
-        if parent.path.contains(node) {
-            return Err(Looped);
-        }
-        match parent.path.with(node) {
-            Some(path) => state.path = path,
-            None => {
-                state.verdict = Verdict::RefusedPassing;
-                state.reason = Reason::TooDeep;
-            }
-        }
-    }
-    Ok(state)
-}
-
-fn unknown(node: NodeId) -> ChannelState {
-    ChannelState {
-        verdict: Verdict::Pending,
-        reason: Reason::None,
-        token: None,
-        app_port: 0,
-        ask: false,
-        path: Path::EMPTY.with(node).unwrap_or(Path::EMPTY),
-    }
-}
-
-fn log_loop(gate: &mut Gate) {
-    gate.counters.refused_loop += 1;
 }
