@@ -20,6 +20,7 @@ pub mod filter;
 pub mod icmp;
 pub mod process;
 pub mod raw;
+mod refusal;
 #[cfg(test)]
 mod sandbox;
 pub mod selftest;
@@ -33,4 +34,5 @@ pub use errno::Errno;
 pub use fan_out::{FanOut, Target};
 pub use fd::{is_live, Fd};
 pub use filter::Program;
+pub use refusal::refuse;
 pub use socket::UdpSocket;

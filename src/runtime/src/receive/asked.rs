@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use flexcast_engine::Requester;
 use flexcast_wire::StreamToken;
 
+use super::call::Call;
 use super::forwarding::Origin;
 use super::Asking;
 
@@ -17,6 +18,8 @@ pub(super) struct Asked {
     pub(super) asking: Asking,
     /// On the path through user space.
     pub(super) origin: Option<Origin>,
+    /// Where the program calls the sender.
+    pub(super) call: Option<Call>,
 }
 
 impl Asked {
@@ -26,6 +29,9 @@ impl Asked {
 
     /// The sender as the program sees it.
     pub(super) fn shown(&self) -> SocketAddr {
+        if let Some(call) = &self.call {
+            return call.peer;
+        }
         let port = match self.requester.app_port() {
             0 => self.asking.at.port(),
             port => port,
@@ -37,6 +43,9 @@ impl Asked {
     /// program is shown whose sender's own port is not known yet: who has connected to
     /// it means this S, also when the port is known.
     pub(super) fn is_from(&self, only: SocketAddr) -> bool {
+        if let Some(call) = &self.call {
+            return only.ip() == call.peer.ip() && [0, call.peer.port()].contains(&only.port());
+        }
         let port_fits = only.port() == 0
             || only.port() == self.asking.at.port()
             || self.requester.app_port() == 0

@@ -13,6 +13,7 @@
 
 mod adopt;
 mod asked;
+mod call;
 mod farewell;
 mod forwarding;
 mod identity;
@@ -203,7 +204,27 @@ impl ReceivingSocket {
     /// `EADDRINUSE` twice, `ENOBUFS` above 64 channels, `EAFNOSUPPORT` where the
     /// socket cannot hear that address, `EBADF` where it is gone.
     pub fn join(&self, channel: Channel, asking: Asking) -> Result<(), Errno> {
-        let joined = self.ask(|id, reply| Command::Join(id, channel, asking, reply))?;
+        self.begin(channel, asking, None)
+    }
+
+    /// As [`ReceivingSocket::join`], for a program that calls `peer`, which is S and the
+    /// port that it knows: receive calls show it. An end of the stream is told by one
+    /// empty datagram, 200 ms after it, and a final refusal by `ECONNREFUSED`, whatever
+    /// call the program waits in. A stream that was over before is no end.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call(&self, channel: Channel, asking: Asking, peer: SocketAddr) -> Result<(), Errno> {
+        self.begin(channel, asking, Some(peer))
+    }
+
+    fn begin(
+        &self,
+        channel: Channel,
+        asking: Asking,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Errno> {
+        let joined = self.ask(|id, reply| Command::Join(id, channel, asking, peer, reply))?;
         self.settle(joined?);
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! never panics us. Is not the protocol (`engine`).
 
 mod apart;
+mod calling;
 mod filter;
 mod hearing;
 mod waking;
@@ -27,6 +28,7 @@ use flexcast_wire::{Channel, NodeId, Nonce, Path, Verdict};
 pub(super) use filter::Filtered;
 
 use super::asked::Asked;
+use super::call::Call;
 use super::farewell::Farewell;
 use super::forwarding::Origin;
 use super::identity::Bound;
@@ -48,7 +50,7 @@ const SUSPICION: Duration = Duration::from_millis(100);
 /// How soon a filter that could not be attached is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long the end of stream itself is waited for, once a status has told it.
-const AFTER_END: Duration = Duration::from_millis(200);
+pub(super) const AFTER_END: Duration = Duration::from_millis(200);
 /// The queue that U asks for.
 const QUEUE: u32 = 4 << 20;
 
@@ -135,8 +137,10 @@ impl Receiver {
         now: Time,
         channel: Channel,
         asking: Asking,
+        peer: Option<SocketAddr>,
         tools: &mut Tools,
     ) -> Result<Filtered, Errno> {
+        let call = peer.map(|peer| Call::new(canonical_socket(peer)));
         let at = canonical_socket(asking.at);
         let asking = Asking { at, ..asking };
         if !self.shared.bound.hears(at) {
@@ -151,6 +155,7 @@ impl Receiver {
             Some(known) if self.asked[known].asking.at == at => {
                 let asked = &mut self.asked[known];
                 asked.asking = asking;
+                asked.call = call;
                 asked.requester.stay(now);
                 return Ok(self.settle(now, tools));
             }
@@ -172,6 +177,7 @@ impl Receiver {
             requester,
             asking,
             origin,
+            call,
         });
         Ok(self.settle(now, tools))
     }
@@ -242,6 +248,7 @@ impl Receiver {
     pub(super) fn next_time(&self) -> Time {
         let first = self.next_watch.min(self.retry_filter);
         let first = first.min(self.overlap_until).min(self.wake_at);
+        let first = first.min(self.next_word());
         let requesters = self.asked.iter().map(|a| a.requester.next_time());
         requesters.fold(first, Time::min)
     }
@@ -265,6 +272,7 @@ impl Receiver {
         tools.send_letters(&self.socket);
         self.end_overlap(now, tools);
         self.wake_reader(now);
+        self.tell_callers(now, tools);
         if self.retry_filter <= now {
             self.refilter(now, tools);
         }
@@ -317,6 +325,9 @@ impl Receiver {
                         if verdict == Verdict::RefusedFinal {
                             log::warn!("{channel}: refused for good, {reason:?}");
                         }
+                        if let Some(call) = &mut asked.call {
+                            call.note(now, verdict);
+                        }
                         let Some(reading) = &self.shared.reading else {
                             continue;
                         };
@@ -361,6 +372,7 @@ impl Receiver {
                 }
             }
         }
+        self.show_own_words(&mut shown);
         let waits = |a: &Asked| a.is_wanted() && !a.requester.is_granted();
         self.shared.set_unsettled(self.asked.iter().any(waits));
         self.shared

@@ -5,6 +5,7 @@
 //! socket's own work (`receiver`), nor what happens in the asking thread (`adopt`).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +39,16 @@ pub(super) enum Command {
     Filter(u64, Reply<Filtered>),
     /// There is a helper now.
     Passer(Passer),
-    Join(u64, Channel, Asking, Reply<Result<Filtered, Errno>>),
+    Join(
+        u64,
+        Channel,
+        Asking,
+        Option<SocketAddr>,
+        Reply<Result<Filtered, Errno>>,
+    ),
     Leave(u64, Channel, Reply<Result<Filtered, Errno>>),
     Channels(u64, Reply<Vec<Channel>>),
-    OnlyFrom(u64, Option<std::net::SocketAddr>, Reply<Filtered>),
+    OnlyFrom(u64, Option<SocketAddr>, Reply<Filtered>),
     SetUntrailed(u64, Untrailed, Reply<Filtered>),
     SetRole(u64, u8, Reply<Filtered>),
     TellApart(u64, Reply<Result<(), Errno>>),
@@ -179,10 +186,10 @@ impl Work<Command> for Worker {
             Command::Begin(shared, plan, reply) => reply.give(self.begin(now, shared, *plan)),
             Command::Filter(id, reply) => reply.give(self.change(now, id, |_| ())),
             Command::Passer(passer) => self.tools.reacher.set_passer(passer),
-            Command::Join(id, channel, asking, reply) => {
+            Command::Join(id, channel, asking, peer, reply) => {
                 let tools = &mut self.tools;
                 let joined = match self.receivers.get_mut(&id) {
-                    Some(receiver) => receiver.join(now, channel, asking, tools),
+                    Some(receiver) => receiver.join(now, channel, asking, peer, tools),
                     None => Err(Errno::EBADF),
                 };
                 reply.give(joined);

@@ -5,6 +5,7 @@
 //! on ports that the kernel chose. Is not the relay, nor the sending half.
 
 mod both_paths;
+mod calls;
 mod cost;
 mod kernel_path;
 mod life;

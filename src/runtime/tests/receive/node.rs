@@ -3,6 +3,7 @@
 //! Promises: answers requests in a thread of its own until dropped; can lose control
 //! datagrams, and can be restarted under the same address. Is not `send`.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -131,6 +132,12 @@ impl Node {
         self.state.lock().unwrap().sender = sender(now().0);
     }
 
+    /// Whoever asks for it is refused for good from now on.
+    pub(crate) fn refuse(&self, channel: Channel) {
+        let guards = HashMap::from([(Some(channel.id), true)]);
+        self.state.lock().unwrap().sender.set_guards(guards);
+    }
+
     pub(crate) fn lose(&self, percent: u64) {
         self.state.lock().unwrap().loss = percent;
     }
@@ -219,6 +226,10 @@ fn serve(socket: &UdpSocket, own: IpAddr, state: &Mutex<State>) {
                 .sender
                 .on_control(now(), from, own, &control, &mut out);
         }
+    }
+    for question in state.sender.take_questions() {
+        let (id, nonce) = (question.channel.id, question.nonce);
+        state.sender.answer(now(), id, nonce, false, &mut out);
     }
     state.sender.poll(now(), &mut out);
     for (letter, bytes) in out.iter() {

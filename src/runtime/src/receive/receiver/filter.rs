@@ -147,6 +147,7 @@ impl Receiver {
         let reading = self.shared.reading.as_ref();
         let mut sources = Vec::with_capacity(self.asked.len() + 1);
         sources.extend(reading.and_then(|reading| self.waker(reading)));
+        sources.extend(self.own_words());
         for asked in wanted {
             let origin = asked.origin.as_ref();
             let token = reading.is_none().then_some(self.local_token);

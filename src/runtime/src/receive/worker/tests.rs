@@ -88,7 +88,7 @@ fn a_thread_that_stood_still_asks_anew_at_once() {
     assert_eq!(worker.begin(start, shared, plan), Ok(Begun::Done));
     let channel = Channel::new(at.ip(), ChannelId::new(1).unwrap());
     let asking = Asking { at, strict: false };
-    worker.command(start, Command::Join(1, channel, asking, Reply::new()));
+    worker.command(start, Command::Join(1, channel, asking, None, Reply::new()));
     worker.due(start);
     let (first, count) = requests(&node);
     assert_eq!(count, 1);
