@@ -12,7 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needed=(
     ip=iproute2 nft=nftables unshare=util-linux setpriv=util-linux gcc=gcc c++=g++ make=make pkg-config=pkgconf
     python3=python3 socat=socat multicat=multicat ffmpeg=ffmpeg iperf=iperf strace=strace
-    pgrep=procps ss=iproute2 ping=iputils-ping nm=binutils
+    pgrep=procps ss=iproute2 ping=iputils-ping nm=binutils valgrind=valgrind
 )
 
 missing=()

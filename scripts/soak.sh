@@ -15,7 +15,7 @@ esac
 [[ $times =~ ^[1-9][0-9]*$ ]] || { echo "N is '$times': expected a number from 1" >&2; exit 2; }
 [ -e "${topics[0]}" ] || { echo "no topic ${topics[0]}: see shim-tests/" >&2; exit 2; }
 
-cargo build --release --workspace
+cargo build --release --workspace --lib --bins --examples
 log=$(mktemp) figures=$(mktemp)
 trap 'rm -f "$log" "$figures"' EXIT
 sum_up() {

@@ -87,7 +87,7 @@ fi
 
 step "legacy-apps" make -C legacy-apps
 step "legacy-apps over kernel multicast" timeout 60 legacy-apps/verify.sh
-step "release build" cargo build --release --workspace
+step "release build" cargo build --release --workspace --lib --bins --examples
 
 # attempt SCRIPT NAME: its output and its exit status. Where the whole machine stood still
 # (75) that tells nothing, and it is run again, twice at most.

@@ -144,7 +144,7 @@ figure() { printf 'figure %s: %s %s\n' "$1" "$2" "$3"; }
 # conclude: the last line of each topic.
 conclude() { [ "$failures" -eq 0 ]; }
 
-for part in network carried programs results; do
+for part in network carried programs native results; do
     # shellcheck source=/dev/null
     . "$ROOT/shim-tests/room/$part.sh"
 done
