@@ -321,10 +321,13 @@ fn the_application_decides_who_is_let_in() {
     let listener = socket(Family::V4);
     listener.bind(Binding::ANY).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
+    let other = socket(Family::V4);
+    let cookie = sockopt::cookie(other.as_raw_fd());
     listener
         .on_request(move |applicant| {
-            // A guard may use the library.
+            // A guard may use the library, and the program's own descriptors.
             drop(Socket::new(Family::V4).unwrap());
+            assert_eq!(sockopt::cookie(other.as_raw_fd()), cookie);
             tell.send(*applicant).unwrap();
             applicant.credential.as_bytes() == b"let me in"
         })

@@ -1,4 +1,5 @@
-//! Asks the application whom it lets in, in a thread for that alone.
+//! Asks the application whom it lets in, in a thread for that alone. Guards use the
+//! program's descriptors: it has the program's table, unlike the sending thread.
 //!
 //! ```text
 //!   engine: question ─► queue ─► thread: guard(applicant) ─► answer ─► engine
@@ -14,6 +15,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use flexcast_engine::Question;
+use flexcast_udp::Errno;
 use flexcast_wire::{Channel, Credential};
 
 use super::control::Command;
@@ -70,14 +72,23 @@ pub(super) fn forget_after_fork() {
     }
 }
 
+/// Starts the thread where there is none. To be called by a thread of the application's,
+/// whose descriptor table it will share.
+///
+/// # Errors
+/// `EAGAIN` where no thread could be started.
+pub(super) fn start() -> Result<(), Errno> {
+    let mut queue = lock(&QUEUE);
+    if !queue.runs {
+        spawn("flexcast-ask", answer_all)?;
+        queue.runs = true;
+    }
+    Ok(())
+}
+
 /// Has a guard asked; the answer comes as [`Command::Answer`].
 pub(super) fn put(node: Arc<Node>, question: Question, guard: Guard) {
-    let mut queue = lock(&QUEUE);
-    queue.waiting.push_back((node, question, guard));
-    if !queue.runs {
-        // Refused for want of a thread: it is tried with the next question.
-        queue.runs = spawn("flexcast-ask", answer_all).is_ok();
-    }
+    lock(&QUEUE).waiting.push_back((node, question, guard));
     THERE.notify_one();
 }
 

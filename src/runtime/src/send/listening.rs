@@ -149,7 +149,7 @@ impl Sending {
     ///
     /// # Errors
     /// [`SendError::System`] with `EADDRINUSE` where the id, or the wildcard, is taken
-    /// on this host.
+    /// on this host, with `EAGAIN` where there is no thread to run `guard` in.
     pub fn listen(
         self: &Arc<Self>,
         scope: Scope,
@@ -158,6 +158,9 @@ impl Sending {
         guard: Option<Guard>,
     ) -> Result<Listening, SendError> {
         let backlog = backlog.clamp(1, MAX_BACKLOG);
+        if guard.is_some() {
+            admission::start().map_err(SendError::system("a thread that asks"))?;
+        }
         let outcome = self.background.ask(|reply| Command::Listen {
             scope,
             backlog,
