@@ -111,6 +111,10 @@ impl Admissions {
         std::mem::take(&mut self.new)
     }
 
+    pub(crate) fn forget(&mut self, id: ChannelId, nonce: Nonce) {
+        self.known.remove(&(id, nonce));
+    }
+
     /// The request that waited for this answer, if one still does.
     pub(crate) fn answer(
         &mut self,

@@ -137,18 +137,36 @@ impl Sender {
     }
 
     /// For which channels the application decides who is let in: by id, and (none) for
-    /// all others. A channel that is open keeps what it was opened with.
-    pub fn set_guards(&mut self, guards: HashMap<Option<ChannelId>, bool>) {
+    /// all others. A channel that is open keeps what it was opened with. Whoever waits
+    /// for one that nobody guarded so far is to ask again, so that it is put to the
+    /// application.
+    pub fn set_guards(
+        &mut self,
+        now: Time,
+        guards: HashMap<Option<ChannelId>, bool>,
+        out: &mut Outbox,
+    ) {
         self.guards = guards;
         let ids = self.channels.iter_mut();
         for (id, channel) in ids.filter(|(_, c)| c.state.verdict != Verdict::Granted) {
-            channel.guarded = guarded(&self.guards, *id);
+            let before = std::mem::replace(&mut channel.guarded, guarded(&self.guards, *id));
+            if channel.guarded && !before && !channel.audience.is_empty() {
+                let mut voice = self.gate.voice(now, channel.channel, channel.state, out);
+                voice.state.token = None;
+                channel.audience.turn_out(&mut voice);
+                self.gate.settle(&mut channel.audience);
+            }
         }
     }
 
     /// Who wants to be let in, since the last call.
     pub fn take_questions(&mut self) -> Vec<Question> {
         self.admissions.take_questions()
+    }
+
+    /// There is nobody to answer: the question is put again when its requester asks again.
+    pub fn withdraw(&mut self, question: &Question) {
+        self.admissions.forget(question.channel.id, question.nonce);
     }
 
     /// The application's answer to a question.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use flexcast_engine::{Entropy, NodeSettings, Outbox, Requester, RequesterSettings, Sender, Time};
-use flexcast_wire::{Body, Channel, Control, NodeId, Nonce, Verdict};
+use flexcast_wire::{Body, Channel, ChannelId, Control, NodeId, Nonce, Verdict};
 
 const FROM: &str = "10.0.0.2:4000";
 
@@ -61,6 +61,12 @@ fn talk(now: Time, requester: &mut Requester, sender: &mut Sender) {
         }
         down.clear();
     }
+}
+
+/// Guards these; what that has the sender say is lost.
+fn guard(sender: &mut Sender, now: Time, guards: &[(Option<ChannelId>, bool)]) {
+    let guards = guards.iter().copied().collect();
+    sender.set_guards(now, guards, &mut Outbox::new());
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn an_audience_that_fell_silent_is_told_as_gone() {
 #[test]
 fn a_guarded_channel_lets_in_whom_the_application_lets_in() {
     let (mut sender, mut now) = (sender(), Time(1_000_000));
-    sender.set_guards(HashMap::from([(None, true)]));
+    guard(&mut sender, now, &[(None, true)]);
     let mut first = requester(now, 9);
     for _ in 0..3 {
         talk(now, &mut first, &mut sender);
@@ -174,10 +180,56 @@ fn a_guarded_channel_lets_in_whom_the_application_lets_in() {
 #[test]
 fn a_guard_by_id_goes_before_the_one_for_all_others() {
     let (mut sender, now) = (sender(), Time(1_000_000));
-    let guards = [(None, true), (Some(channel().id), false)];
-    sender.set_guards(HashMap::from(guards));
+    guard(
+        &mut sender,
+        now,
+        &[(None, true), (Some(channel().id), false)],
+    );
     let mut requester = requester(now, 9);
     talk(now, &mut requester, &mut sender);
     assert_eq!(sender.take_questions(), []);
     assert_eq!(sender.take_wanted(), [channel()]);
+}
+
+#[test]
+fn whoever_waited_before_there_was_a_guard_is_put_to_it() {
+    let (mut sender, mut now) = (sender(), Time(1_000_000));
+    let mut early = requester(now, 9);
+    talk(now, &mut early, &mut sender);
+    assert!(!sender.is_deserted(channel().id), "it waits for a sender");
+    let mut out = Outbox::new();
+    sender.set_guards(now, HashMap::from([(None, true)]), &mut out);
+    assert!(sender.is_deserted(channel().id));
+    let recalled: Vec<_> = out.iter().map(|(_, bytes)| bytes).collect();
+    let Body::Status(status) = Control::parse(recalled[0]).unwrap().body else {
+        panic!("{recalled:?}");
+    };
+    assert!(status.sign_of_life_wanted && status.verdict == Verdict::Pending);
+    sender.open(now, channel(), 0);
+    now = now + Duration::from_secs(2);
+    talk(now, &mut early, &mut sender);
+    assert!(!early.is_granted(), "nobody has said yes");
+    assert_eq!(sender.take_questions().len(), 1);
+    sender.answer(now, channel().id, Nonce(9), true, &mut out);
+    now = now + Duration::from_secs(2);
+    talk(now, &mut early, &mut sender);
+    assert!(early.is_granted());
+    // Those who are in stay in.
+    guard(&mut sender, now, &[]);
+    guard(&mut sender, now, &[(None, true)]);
+    assert!(!sender.is_deserted(channel().id));
+}
+
+#[test]
+fn a_question_that_nobody_answers_is_put_again() {
+    let (mut sender, mut now) = (sender(), Time(1_000_000));
+    guard(&mut sender, now, &[(None, true)]);
+    let mut requester = requester(now, 9);
+    talk(now, &mut requester, &mut sender);
+    let questions = sender.take_questions();
+    assert_eq!(questions.len(), 1);
+    sender.withdraw(&questions[0]);
+    now = now + Duration::from_secs(2);
+    talk(now, &mut requester, &mut sender);
+    assert_eq!(sender.take_questions().len(), 1);
 }

@@ -30,6 +30,19 @@ impl Audience {
         }
     }
 
+    /// Takes everybody out, who are asked for a sign of life, and so ask anew.
+    pub(crate) fn turn_out(&mut self, voice: &mut Voice<'_>) {
+        for slot in 0..self.slots.len() {
+            let Some(entry) = &mut self.slots[slot] else {
+                continue;
+            };
+            entry.life_by = Some(voice.now);
+            let answered = entry.sequence;
+            self.answer(voice, u32::try_from(slot).unwrap_or(u32::MAX), answered);
+        }
+        self.clear();
+    }
+
     /// Enters what another process validated; tells it at once.
     pub(crate) fn adopt(&mut self, voice: &mut Voice<'_>, record: &EntryRecord) -> bool {
         if self.by_nonce.contains_key(&record.nonce) {

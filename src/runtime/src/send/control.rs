@@ -22,7 +22,7 @@ use flexcast_wire::{Channel, ChannelId, Control, Nonce};
 
 use super::admission::Guard;
 use super::error::SendError;
-use super::listening::Scope;
+use super::listening::{Delivered, Scope};
 use super::node::Node;
 use super::ours::{Ending, Ours, Stage};
 use super::place::Place;
@@ -66,6 +66,13 @@ pub(crate) enum Command {
     },
     /// No longer.
     Unlisten(u64),
+    /// An accept of it came to nothing.
+    Deserted(ChannelId),
+    /// End an accepted channel's stream, if it is still this one's.
+    EndDelivery {
+        id: ChannelId,
+        delivery: Arc<Delivered>,
+    },
     /// A guard's answer.
     Answer {
         id: ChannelId,
@@ -226,6 +233,8 @@ impl Work<Command> for Controller {
             } => self.begin_listening(now, scope, backlog, bell, guard, reply),
             Command::Answer { id, nonce, yes } => self.take_answer(now, id, nonce, yes),
             Command::Unlisten(key) => self.unlisten(now, key),
+            Command::Deserted(id) => self.deserted(now, id),
+            Command::EndDelivery { id, delivery } => self.end_delivery(now, id, &delivery),
             Command::Look => {}
             Command::Quit => self.over = true,
         }

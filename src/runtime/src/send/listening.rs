@@ -75,8 +75,9 @@ pub(super) struct Listens {
     next: u64,
 }
 
+/// What a delivery and the background thread both know of it.
 #[derive(Debug)]
-struct Delivered {
+pub(super) struct Delivered {
     bell: SocketAddr,
     over: AtomicBool,
 }
@@ -124,6 +125,18 @@ impl Listens {
         }
         listen.waiting.push_back(channel);
         Some(listen.bell)
+    }
+
+    /// Takes the next channel that waits at a listening socket, with its guard: the
+    /// socket may be closed before the channel is open.
+    fn take_up(&mut self, key: u64, still: impl Fn(&Channel) -> bool) -> Option<Channel> {
+        let listen = self.all.iter_mut().find(|listen| listen.key == key)?;
+        let channel = std::iter::from_fn(|| listen.waiting.pop_front()).find(still)?;
+        self.opening.insert(channel.id);
+        if let Some(guard) = listen.guard.clone() {
+            self.guards.insert(channel.id, guard);
+        }
+        Some(channel)
     }
 }
 
@@ -201,6 +214,9 @@ impl Listening {
             let opened = self.sending.open(channel, self.app_port);
             let delivery = opened.map(|opened| deliver(node, opened, bell));
             node.lock().listens.opening.remove(&channel.id);
+            if !matches!(delivery, Ok(Some(_))) {
+                node.post(Command::Deserted(channel.id));
+            }
             if let Some(delivery) = delivery? {
                 return Ok(Some(delivery));
             }
@@ -221,13 +237,9 @@ impl Listening {
         let State {
             listens, sender, ..
         } = &mut *state;
-        let mut all = listens.all.iter_mut();
-        let listen = all.find(|listen| listen.key == self.key)?;
-        let still =
-            |channel: &Channel| !sender.is_deserted(channel.id) && !sender.is_open(channel.id);
-        let channel = std::iter::from_fn(|| listen.waiting.pop_front()).find(still)?;
-        listens.opening.insert(channel.id);
-        Some(channel)
+        listens.take_up(self.key, |channel| {
+            !sender.is_deserted(channel.id) && !sender.is_open(channel.id)
+        })
     }
 }
 
@@ -244,9 +256,6 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         bell,
         over: AtomicBool::new(false),
     });
-    if let Some(guard) = state.listens.guard(&channel.channel()) {
-        state.listens.guards.insert(id, guard);
-    }
     state.listens.deliveries.insert(id, shared.clone());
     let first = requesters.iter().max_by_key(|requester| requester.age);
     Some(Delivery {
@@ -254,11 +263,6 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         channel,
         shared,
     })
-}
-
-fn set_guards(state: &mut State) {
-    let guards = state.listens.guarded();
-    state.sender.set_guards(guards);
 }
 
 impl Drop for Listening {
@@ -318,18 +322,12 @@ impl Delivery {
 
     /// Ends the stream: the audience is told. Once; dropping does so, too.
     pub fn end(&self) {
-        let node = &self.channel.node;
-        let id = self.channel().id;
-        {
-            let mut state = node.lock();
-            if self.shared.over.swap(true, Ordering::AcqRel) {
-                return;
-            }
-            state.listens.deliveries.remove(&id);
-            state.listens.guards.remove(&id);
-            set_guards(&mut state);
+        if !self.shared.over.swap(true, Ordering::AcqRel) {
+            self.channel.node.post(Command::EndDelivery {
+                id: self.channel().id,
+                delivery: self.shared.clone(),
+            });
         }
-        self.channel.end();
     }
 }
 
@@ -340,6 +338,14 @@ impl Drop for Delivery {
 }
 
 impl Controller {
+    fn set_guards(&mut self, now: Time) {
+        let mut state = self.node.lock();
+        let State {
+            listens, sender, ..
+        } = &mut *state;
+        sender.set_guards(now, listens.guarded(), &mut self.out);
+    }
+
     pub(super) fn begin_listening(
         &mut self,
         now: Time,
@@ -367,9 +373,9 @@ impl Controller {
                 bell,
                 guard,
             });
-            set_guards(&mut state);
             key
         };
+        self.set_guards(now);
         self.asked_to_listen.push((key, reply));
         self.claim_scope(now, key, scope);
     }
@@ -409,9 +415,9 @@ impl Controller {
         let key = listen.key;
         if !granted {
             listens.all.retain(|l| l.key != key);
-            set_guards(&mut state);
         }
         drop(state);
+        self.set_guards(now);
         if let (false, Some(id)) = (granted, id) {
             self.ours.remove(&id);
             self.tell_ended(now, id);
@@ -434,9 +440,9 @@ impl Controller {
             let mut state = self.node.lock();
             let scope = state.listens.scope(key);
             state.listens.all.retain(|listen| listen.key != key);
-            set_guards(&mut state);
             scope
         };
+        self.set_guards(now);
         match scope.map(|scope| scope.id) {
             Some(Some(id)) => {
                 let Some(ours) = self.ours.get_mut(&id) else {
@@ -478,10 +484,11 @@ impl Controller {
     fn ask_guards(&mut self) {
         let questions = self.node.lock().sender.take_questions();
         for question in questions {
-            let guard = self.node.lock().listens.guard(&question.channel);
-            // Without one it is asked again when it asks again.
-            if let Some(guard) = guard {
-                admission::put(self.node.clone(), question, guard);
+            let mut state = self.node.lock();
+            match state.listens.guard(&question.channel) {
+                Some(guard) => admission::put(self.node.clone(), question, guard),
+                // Nobody listens any more: whoever does next is asked.
+                None => state.sender.withdraw(&question),
             }
         }
     }
@@ -507,23 +514,65 @@ impl Controller {
                     continue;
                 }
                 state.listens.guards.remove(&id);
-                set_guards(&mut state);
-                state.listens.deliveries.remove(&id)
+                let delivered = state.listens.deliveries.remove(&id);
+                // Under the lock: what follows is another delivery's.
+                delivered.inspect(|delivered| delivered.over.store(true, Ordering::Release))
             };
-            if let Some(ours) = self.ours.get_mut(&id) {
-                ours.stage = match ours.listens {
-                    Some(_) => Stage::Listening,
-                    None => Stage::Ended,
-                };
-                if ours.stage == Stage::Ended {
-                    self.tell_ended(now, id);
-                }
-            }
+            self.set_guards(now);
+            self.lay_down(now, id);
             if let Some(delivered) = delivered {
-                delivered.over.store(true, Ordering::Release);
                 self.ring(delivered.bell, bell::END);
             }
         }
+    }
+
+    /// A channel that was accepted is suspended.
+    fn lay_down(&mut self, now: Time, id: ChannelId) {
+        let Some(ours) = self.ours.get_mut(&id) else {
+            return;
+        };
+        ours.stage = match ours.listens {
+            Some(_) => Stage::Listening,
+            None => Stage::Ended,
+        };
+        if ours.stage == Stage::Ended {
+            self.tell_ended(now, id);
+        }
+    }
+
+    /// A channel's requesters were gone before it could be accepted.
+    pub(super) fn deserted(&mut self, now: Time, id: ChannelId) {
+        {
+            let mut state = self.node.lock();
+            let listens = &mut state.listens;
+            if listens.opening.contains(&id) || listens.deliveries.contains_key(&id) {
+                // The next ones were quick.
+                return;
+            }
+            listens.guards.remove(&id);
+            let ours = self.ours.get(&id);
+            if state.sender.is_open(id) || ours.is_none_or(|ours| ours.stage != Stage::Open) {
+                return;
+            }
+        }
+        self.set_guards(now);
+        self.lay_down(now, id);
+    }
+
+    /// The program has ended a delivery, or closed it.
+    pub(super) fn end_delivery(&mut self, now: Time, id: ChannelId, delivery: &Arc<Delivered>) {
+        {
+            let mut state = self.node.lock();
+            let present = state.listens.deliveries.get(&id);
+            if !present.is_some_and(|present| Arc::ptr_eq(present, delivery)) {
+                // Its audience went first: what is there now is another's.
+                return;
+            }
+            state.listens.deliveries.remove(&id);
+        }
+        self.end(now, id);
+        self.node.lock().listens.guards.remove(&id);
+        self.set_guards(now);
     }
 }
 
@@ -566,6 +615,24 @@ mod tests {
         assert!(listens.offer(channel(10)).is_some(), "asked for again");
         listens.opening.insert(channel(11).id);
         assert_eq!(listens.offer(channel(11)), None, "it is being opened");
+    }
+
+    #[test]
+    fn a_channel_that_is_taken_up_keeps_its_guard_without_its_listener() {
+        let mut listens = Listens {
+            all: vec![listen(1, None, 3)],
+            ..Listens::default()
+        };
+        listens.all[0].guard = Some(Guard::new(|_| false));
+        for id in [7, 8, 9] {
+            assert!(listens.offer(channel(id)).is_some());
+        }
+        let taken = listens.take_up(1, |channel| channel.id.get() > 7);
+        assert_eq!(taken, Some(channel(8)), "7 went, 9 waits");
+        assert_eq!(listens.take_up(2, |_| true), None);
+        listens.all.clear();
+        assert!(listens.guard(&channel(8)).is_some() && listens.guard(&channel(9)).is_none());
+        assert_eq!(listens.guarded().get(&Some(channel(8).id)), Some(&true));
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Node {
     /// Whoever asks for it is refused for good from now on.
     pub(crate) fn refuse(&self, channel: Channel) {
         let guards = HashMap::from([(Some(channel.id), true)]);
-        self.state.lock().unwrap().sender.set_guards(guards);
+        let mut state = self.state.lock().unwrap();
+        state.sender.set_guards(now(), guards, &mut Outbox::new());
     }
 
     pub(crate) fn lose(&self, percent: u64) {
