@@ -98,6 +98,9 @@ pub(crate) enum Failure {
         path: PathBuf,
         error: std::io::Error,
     },
+    /// The doctor found what does not work.
+    #[error("faults found: {0}; their remedies stand beside them")]
+    Faults(usize),
     /// What was to be printed went nowhere.
     #[error("cannot write the answer: {0}")]
     Write(#[from] std::io::Error),
@@ -113,7 +116,7 @@ impl Failure {
             | Failure::NoRule
             | Failure::Channel(_)
             | Failure::Relay(ServiceError::Capture(CaptureError::Setting { .. })) => 2,
-            Failure::Relay(_) | Failure::Status(_) => 1,
+            Failure::Relay(_) | Failure::Status(_) | Failure::Faults(_) => 1,
             Failure::Receive { .. }
             | Failure::Refused { .. }
             | Failure::NothingCame { .. }

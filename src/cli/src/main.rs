@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod channel;
+mod doctor;
 mod executable;
 mod explain;
 mod failure;
@@ -53,8 +54,9 @@ Examples:
   flexcast send self#5000 film.ts --rate 4M --wait 1      # on 10.0.0.5
   flexcast recv 10.0.0.5#5000 > film.ts
 
-  # what becomes of an address on this host
+  # what becomes of an address on this host, and what keeps it from working
   flexcast map --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000
+  flexcast doctor --map 239.1.0.0/16=10.0.0.5
 
 Exit codes:
   0    success
@@ -78,6 +80,7 @@ enum Command {
     Relay(relay::Relay),
     Status(status::Status),
     Map(explain::Explain),
+    Doctor(doctor::Doctor),
     Completions(Completions),
 }
 
@@ -93,8 +96,11 @@ struct Completions {
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     // Wrong usage ends here, with code 2; --help and --version with 0.
-    let done = if words.next().is_some_and(|word| word == wait_for::HOLD) {
+    let first = words.next().unwrap_or_default();
+    let done = if first == wait_for::HOLD {
         wait_for::Hold::parse_from(words).execute()
+    } else if first == doctor::TRY_CAPTURE {
+        doctor::try_capture()
     } else {
         obey(Arguments::parse().command)
     };
@@ -115,6 +121,7 @@ fn obey(command: Command) -> Result<(), Failure> {
         Command::Relay(relay) => relay.execute(),
         Command::Status(status) => status.execute(),
         Command::Map(map) => map.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
         Command::Completions(completions) => completions.execute(),
     }
 }

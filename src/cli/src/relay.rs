@@ -39,6 +39,25 @@ pub(crate) struct Relay {
           value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
 
+    #[command(flatten)]
+    numbers: Numbers,
+
+    #[command(flatten)]
+    log: logging::Options,
+}
+
+impl Relay {
+    pub(crate) fn execute(self) -> Result<(), Failure> {
+        self.log.start(log::LevelFilter::Info);
+        raise_descriptor_limit();
+        Service::start(self.numbers.settings(self.port))?.run()?;
+        Ok(())
+    }
+}
+
+/// What a relay takes of the host's own numbers and names.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Numbers {
     /// The packet mark of what is captured; to be changed where other programs on
     /// this host use its bits
     #[arg(long, value_name = "MARK", default_value = "0x50", value_parser = number)]
@@ -55,25 +74,19 @@ pub(crate) struct Relay {
     /// The name of the nf_tables table (family inet)
     #[arg(long, value_name = "NAME", default_value_t = Settings::default().table_name)]
     table_name: String,
-
-    #[command(flatten)]
-    log: logging::Options,
 }
 
-impl Relay {
-    pub(crate) fn execute(self) -> Result<(), Failure> {
-        self.log.start(log::LevelFilter::Info);
-        raise_descriptor_limit();
-        let settings = Settings {
-            fp: self.port,
+impl Numbers {
+    /// The settings of a relay with this port of requests.
+    pub(crate) fn settings(self, fp: u16) -> Settings {
+        Settings {
+            fp,
             mark: self.mark,
             mask: self.mask,
             route_table: self.route_table,
             table_name: self.table_name,
             ..Settings::default()
-        };
-        Service::start(settings)?.run()?;
-        Ok(())
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use flexcast_engine::{Entropy, Order, Outbox, Relay, Route, Time};
 use flexcast_udp::process::{self, Epoll, Events, Interest, SignalFd, SIGINT, SIGTERM};
 use flexcast_udp::{Errno, Family, UdpSocket};
-use flexcast_wire::{Body, Channel, Control, MessageType, CONTROL_WORD, MESSAGE_OFFSET};
+use flexcast_wire::{Body, Channel, Control};
 
 use crate::capture::Capture;
 use crate::complaints::Complaints;
@@ -99,7 +99,7 @@ impl Service {
             let added = epoll.add(raw, token, Interest::READ);
             added.map_err(ServiceError::of("epoll"))?;
         }
-        let (capture, findings) = Capture::install(capture_settings(&settings))?;
+        let (capture, findings) = Capture::install(settings.capture())?;
         for finding in findings {
             log::warn!("{finding}; remedy: {}", finding.remedy());
         }
@@ -447,18 +447,6 @@ fn means_no_way(errno: Errno) -> bool {
         errno,
         Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EPERM | Errno::EACCES | Errno::EINVAL
     )
-}
-
-fn capture_settings(settings: &Settings) -> crate::capture::Settings {
-    let offset = u32::try_from(MESSAGE_OFFSET).unwrap_or(4);
-    // What this relay answers; anything else would vanish here.
-    let messages = vec![MessageType::Request as u8];
-    let mut capture = crate::capture::Settings::new(settings.fp, CONTROL_WORD, offset, messages);
-    capture.mark = settings.mark;
-    capture.mask = settings.mask;
-    capture.table_name.clone_from(&settings.table_name);
-    capture.route_table = settings.route_table;
-    capture
 }
 
 /// The address of ours that `from` reaches us by: what the routing table would use

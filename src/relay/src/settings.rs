@@ -2,7 +2,9 @@
 //! file).
 
 use flexcast_engine::{NodeSettings, RequesterSettings};
-use flexcast_wire::FLEXCAST_PORT;
+use flexcast_wire::{MessageType, CONTROL_WORD, FLEXCAST_PORT, MESSAGE_OFFSET};
+
+use crate::capture;
 
 /// A relay's settings.
 #[derive(Clone, Debug)]
@@ -39,5 +41,21 @@ impl Default for Settings {
             node: NodeSettings::relay(),
             asking: RequesterSettings::default(),
         }
+    }
+}
+
+impl Settings {
+    /// What capture makes of them.
+    #[must_use]
+    pub fn capture(&self) -> capture::Settings {
+        let offset = u32::try_from(MESSAGE_OFFSET).unwrap_or(4);
+        // What a relay answers; anything else would vanish here.
+        let messages = vec![MessageType::Request as u8];
+        let mut capture = capture::Settings::new(self.fp, CONTROL_WORD, offset, messages);
+        capture.mark = self.mark;
+        capture.mask = self.mask;
+        capture.table_name.clone_from(&self.table_name);
+        capture.route_table = self.route_table;
+        capture
     }
 }

@@ -188,10 +188,8 @@ impl FanOut {
         if self.offload != Offload::Unknown {
             return;
         }
-        let raw = socket.as_raw();
-        let knows = sockopt::get_u32(raw, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
-        let unchecked = sockopt::get_u32(raw, libc::SOL_SOCKET, libc::SO_NO_CHECK);
-        let works = knows && unchecked == Ok(0);
+        let unchecked = sockopt::get_u32(socket.as_raw(), libc::SOL_SOCKET, libc::SO_NO_CHECK);
+        let works = socket.knows_segmentation() && unchecked == Ok(0);
         self.offload = if works {
             Offload::Works
         } else {

@@ -247,6 +247,23 @@ impl UdpSocket {
         self.set(libc::SOL_UDP, libc::UDP_GRO, u32::from(on))
     }
 
+    /// Whether the kernel knows `UDP_SEGMENT` (4.18).
+    #[must_use]
+    pub fn knows_segmentation(&self) -> bool {
+        sockopt::get_u32(self.as_raw(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()
+    }
+
+    /// Bytes of the largest packet that the way to the peer takes, as far as is known.
+    ///
+    /// # Errors
+    /// `ENOTCONN` on a socket that is not connected.
+    pub fn path_mtu(&self) -> Result<u32, Errno> {
+        match self.family {
+            Family::V4 => sockopt::get_u32(self.as_raw(), libc::SOL_IP, libc::IP_MTU),
+            Family::V6 => sockopt::get_u32(self.as_raw(), libc::SOL_IPV6, libc::IPV6_MTU),
+        }
+    }
+
     /// `SO_COOKIE`; 0, which no socket has, where the descriptor is gone.
     #[must_use]
     pub fn cookie(&self) -> u64 {

@@ -46,6 +46,11 @@ pub enum Finding {
         /// The mask that is set.
         mask: u32,
     },
+    /// A policy routing rule of another program matches bits of our mark.
+    SharedMark {
+        /// The rule, as `ip rule` writes it.
+        rule: String,
+    },
     /// A table that an earlier relay left behind was replaced.
     ReplacedTable {
         /// Its name.
@@ -65,6 +70,7 @@ impl Finding {
             Finding::MissingCapability { .. } => "missing-capability",
             Finding::NoOwnerFlag => "no-owner-flag",
             Finding::KubernetesMark { .. } => "kubernetes-mark",
+            Finding::SharedMark { .. } => "shared-mark",
             Finding::ReplacedTable { .. } => "replaced-table",
         }
     }
@@ -88,6 +94,9 @@ impl Finding {
                 "none needed: a killed relay stops capturing after 2 s; Linux 5.12 also removes the table".into()
             }
             Finding::KubernetesMark { .. } => "choose a mark and mask outside of 0xc000".into(),
+            Finding::SharedMark { .. } => {
+                "give the relay bits of its own (--mark, --mask), the same in its rules and in nothing else".into()
+            }
             Finding::ReplacedTable { .. } => "none needed: nothing had renewed it".into(),
         }
     }
@@ -110,6 +119,10 @@ impl fmt::Display for Finding {
             Finding::KubernetesMark { mask } => {
                 write!(f, "mark mask {mask:#x} covers bits that Kubernetes uses (0x4000, 0x8000)")
             }
+            Finding::SharedMark { rule } => write!(
+                f,
+                "the policy routing rule `{rule}` of another program looks at bits of the relay's mark"
+            ),
             Finding::ReplacedTable { table } => {
                 write!(f, "the table inet {table} of an earlier relay was still there and was replaced")
             }

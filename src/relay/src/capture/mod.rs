@@ -61,6 +61,14 @@ pub struct CaptureState {
     pub counters: Counters,
 }
 
+/// Policy routing rules of other programs that get in a relay's way.
+///
+/// # Errors
+/// As [`Capture::install`], where the rules cannot be read.
+pub fn rivals(settings: &Settings) -> Result<Vec<Finding>, CaptureError> {
+    PolicyRouting::open(settings)?.rivals()
+}
+
 /// Requests captured for as long as this lives and is renewed.
 pub struct Capture {
     settings: Settings,
@@ -97,6 +105,7 @@ impl Capture {
         let ipv6_off = capture.routing.install()?;
         let mut findings = capture.table.create(&capture.settings, replace)?;
         findings.extend(look_around(capture.settings.mask, ipv6_off.is_none()));
+        findings.extend(capture.routing.rivals()?);
         findings.extend(ipv6_off.map(|reason| Finding::Ipv6Off { reason }));
         Ok((capture, findings))
     }

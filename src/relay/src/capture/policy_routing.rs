@@ -19,6 +19,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 
 use super::error::{CaptureError, Part};
+use super::finding::Finding;
 use super::netlink::{Netlink, Replies, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use super::selector::{priority_of, table_of, Family, Selector, LOOPBACK};
 use super::Settings;
@@ -104,6 +105,29 @@ impl PolicyRouting {
             }
         }
         Ok(missing)
+    }
+
+    /// Rules of others that look at bits of our mark.
+    pub(super) fn rivals(&mut self) -> Result<Vec<Finding>, CaptureError> {
+        let mut rivals = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let rules = match self.list_rules(family) {
+                // Without IPv6 there are none.
+                Err(_) if family == Family::V6 && ipv6_is_off() => break,
+                rules => rules?,
+            };
+            let selector = self.selector;
+            let ours = |rule: &&RuleMessage| {
+                let protocols = family.protocols();
+                protocols
+                    .iter()
+                    .any(|&protocol| selector.takes(rule, protocol))
+            };
+            let theirs = rules.iter().filter(|rule| !ours(rule));
+            let shared = theirs.filter_map(|rule| selector.shares(rule));
+            rivals.extend(shared.map(|rule| Finding::SharedMark { rule }));
+        }
+        Ok(rivals)
     }
 
     /// Takes rules and routes away, as far as they are there.

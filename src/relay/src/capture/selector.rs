@@ -110,6 +110,25 @@ impl Selector {
             && !rule.attributes.iter().any(narrower)
     }
 
+    /// A rule that looks at bits of our mark, as `ip rule` writes it.
+    pub(super) fn shares(self, rule: &RuleMessage) -> Option<String> {
+        let find =
+            |which: fn(&RuleAttribute) -> Option<u32>| rule.attributes.iter().find_map(which);
+        let mark = find(|attribute| match attribute {
+            RuleAttribute::FwMark(mark) => Some(*mark),
+            _ => None,
+        });
+        let mask = find(|attribute| match attribute {
+            RuleAttribute::FwMask(mask) => Some(*mask),
+            _ => None,
+        });
+        // Without a mark the kernel still says a mask of zero, or none.
+        let (mark, mask) = (mark.unwrap_or(0), mask.unwrap_or(0));
+        let (priority, table) = (priority_of(rule), table_of(rule));
+        (mask & self.mask != 0)
+            .then(|| format!("{priority}: fwmark {mark:#x}/{mask:#x} lookup {table}"))
+    }
+
     fn port(self, protocol: IpProtocol) -> Option<RuleAttribute> {
         let range = RulePortRange {
             start: self.fp,

@@ -299,3 +299,34 @@ fn clocks_run_and_a_threads_clock_counts_its_own_work_only() {
     }
     assert!(sum < u64::MAX);
 }
+
+#[test]
+fn interfaces_are_told_and_a_network_of_ones_own_has_loopback_alone() {
+    let name = "process::tests::interfaces_are_told_and_a_network_of_ones_own_has_loopback_alone";
+    if flexcast_testbed::World::enter(name).is_none() {
+        return;
+    }
+    let line = "link add v0 mtu 1400 type veth peer name v1";
+    let status = std::process::Command::new("ip")
+        .args(line.split(' '))
+        .status();
+    assert!(status.unwrap().success(), "ip {line}");
+    let here = || -> Vec<_> {
+        let all = interfaces().unwrap().into_iter();
+        all.map(|i| (i.name, i.up, i.mtu)).collect()
+    };
+    let before = here();
+    assert!(
+        before.contains(&("v0".to_owned(), false, 1400)),
+        "{before:?}"
+    );
+    let veth = interfaces().unwrap().into_iter().find(|i| i.name == "v0");
+    assert_eq!(veth.unwrap().computes_checksums, Some(true));
+    let there = thread::spawn(|| own_network().and_then(|()| interfaces()));
+    let there = there.join().unwrap().unwrap();
+    let [lo] = &there[..] else {
+        panic!("{there:?}");
+    };
+    assert_eq!((lo.name.as_str(), lo.up), ("lo", true));
+    assert_eq!(here(), before, "this thread has stayed");
+}
