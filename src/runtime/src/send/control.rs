@@ -26,6 +26,7 @@ use super::listening::{Delivered, Scope};
 use super::node::Node;
 use super::ours::{Ending, Ours, Stage};
 use super::place::Place;
+use super::served::Served;
 use super::voice::{Mouth, Voice};
 use crate::background::{Reply, Work};
 
@@ -112,6 +113,8 @@ pub(super) struct Controller {
     pub(super) endings: Vec<Ending>,
     /// Of each family; made when the first socket listens.
     pub(super) bells: [Option<UdpSocket>; 2],
+    /// By which others find what is served here.
+    pub(super) served: Served,
     /// Who waits to hear whether it may listen.
     pub(super) asked_to_listen: Vec<(u64, Reply<Result<u64, SendError>>)>,
     next: Time,
@@ -142,6 +145,7 @@ impl Controller {
             pushes: VecDeque::new(),
             endings: Vec::new(),
             bells: [None, None],
+            served: Served::new(),
             asked_to_listen: Vec::new(),
             next: now,
             last: now,

@@ -10,7 +10,7 @@
 //! is closed in the same moment in which its audience is found empty, so that whoever
 //! comes next is given to the next accept. Is not the blocking call (`flexcast`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -83,6 +83,13 @@ pub(super) struct Delivered {
 }
 
 impl Listens {
+    /// What others may call; none for an id: all ids.
+    pub(super) fn served(&self) -> BTreeSet<Option<ChannelId>> {
+        let listened = self.all.iter().map(|listen| listen.scope.id);
+        let delivered = self.deliveries.keys().map(|id| Some(*id));
+        listened.chain(delivered).collect()
+    }
+
     fn scope(&self, key: u64) -> Option<Scope> {
         let listen = self.all.iter().find(|listen| listen.key == key);
         listen.map(|listen| listen.scope)
@@ -422,6 +429,7 @@ impl Controller {
             self.ours.remove(&id);
             self.tell_ended(now, id);
         }
+        self.announce();
         let asked = self.asked_to_listen.extract_if(.., |(k, _)| *k == key);
         for (key, reply) in asked.collect::<Vec<_>>() {
             reply.give(match granted {
@@ -501,6 +509,7 @@ impl Controller {
 
     /// Rings for who came, and for who went.
     pub(super) fn attend_listens(&mut self, now: Time) {
+        self.announce();
         self.ask_guards();
         let (wanted, emptied) = {
             let mut state = self.node.lock();

@@ -33,6 +33,7 @@ mod owner;
 mod peer;
 mod place;
 mod registry;
+mod served;
 mod voice;
 
 use std::sync::atomic::Ordering;
@@ -54,6 +55,7 @@ pub use error::{Holder, SendError};
 pub use line::{LineCounters, Sent};
 pub use listening::{Delivery, Listening, Scope, MAX_BACKLOG};
 pub use node::Standing;
+pub use served::is_served;
 pub use voice::is_internal;
 
 /// How this process sends.
