@@ -97,10 +97,12 @@ impl Map {
             ),
             Push::Calls { channels, .. } => {
                 to.channels.clone_from(&channels);
+                let sender = channels.first().map_or(to.address.ip(), |c| c.sender);
                 format!(
                     "A program that connects or sends there: requests {}; what it sends goes \
-                     there as ordinary unicast.",
-                    list(&channels)
+                     to {} as ordinary unicast.",
+                    list(&channels),
+                    SocketAddr::new(sender, to.address.port())
                 )
             }
             Push::NotMapped => "A program that sends there: as without Flexcast.".to_owned(),

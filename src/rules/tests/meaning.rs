@@ -280,6 +280,13 @@ fn an_explanation_names_the_rule_and_what_becomes() {
         "{told}"
     );
     assert!(told.to_string().contains("waits for 3 receiver"), "{told}");
+    let call = Map::parse("10.0.0.0/24:5019=10.0.0.7").unwrap();
+    let told = call.explain(at("10.0.0.8:5019"), &[], &here).to_string();
+    assert!(told.contains("requests 10.0.0.7#5019"), "{told}");
+    assert!(
+        told.contains("goes to 10.0.0.7:5019 as ordinary unicast"),
+        "{told}"
+    );
     let none = map.explain(at("192.0.2.1:1"), &[], &here);
     assert_eq!((none.rule_number, none.id), (None, None));
 }
