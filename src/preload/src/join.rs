@@ -12,6 +12,7 @@
 //! needs no work of ours but for the source address that it shows (`shown`). Is not
 //! the stream itself (`runtime`), nor what the program sends on such a socket (`push`).
 
+mod called;
 mod copied_options;
 mod descriptor;
 mod kernel_join;
@@ -31,6 +32,7 @@ use flexcast_runtime::kernel::{interface_of, sockopt};
 use flexcast_runtime::receive;
 use libc::c_int;
 
+pub(crate) use called::{call, show_connected, Called};
 pub(crate) use request::{concerns, LONGEST};
 pub(crate) use shown::{change_group, change_source, changed, Changed};
 pub(crate) use shown_options::Shown;
@@ -59,6 +61,8 @@ pub(crate) struct Joining {
     options: ShownOptions,
     /// The program connected it: nothing else is to be heard.
     only: Option<SocketAddr>,
+    /// Whom it calls.
+    called: Vec<Called>,
 }
 
 impl Joining {
@@ -71,6 +75,7 @@ impl Joining {
             receives_elsewhere: self.receives_elsewhere || self.receiving.is_some(),
             options: self.options,
             only: self.only,
+            called: self.called.clone(),
         }
     }
 
@@ -167,8 +172,10 @@ pub(crate) fn connect(
     if let Some(receiving) = &joining.receiving {
         receiving.socket.only_from(to);
     }
+    called::hang_up(world, socket, fd, &mut joining, to.is_none());
     let bound = joining.bound;
     drop(joining);
+    push::forget_destination(socket);
     if let Some(to) = to {
         let is_local = |ip| world.is_local(ip);
         if let Push::Own { .. } | Push::Foreign { .. } = world.map().push(to, &is_local, None) {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flexcast_runtime::kernel::pid;
 
-use crate::{environment, guard, join, push, real, table, world};
+use crate::{call, environment, guard, join, push, real, table, world};
 
 #[used]
 #[link_section = ".init_array"]
@@ -45,6 +45,7 @@ unsafe extern "C" fn forked() {
         table::forget();
         push::forget();
         join::forget();
+        call::forget();
     });
 }
 

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //!   destination ─┬─ a channel of ours ──────────────► channel (wait once, send)
+//!                ├─ a call (`call`) ────────────► kernel, to S and the port
 //!                ├─ a mapped group, others send ────► dropped, counted, said once
 //!                ├─ a named group on no named port ─► kernel, its lack of multicast hidden
 //!                └─ else ───────────────────────────► kernel
 //! ```
 //! Promises: multicast manners (nobody there is no error, unless `empty=error`); never
 //! EAGAIN or ENOBUFS; the kernel socket of a sender is never connected and always has
-//! a port of its own. Is not the fan-out (`runtime`), nor calls to other hosts'
-//! addresses, which are the kernel's.
+//! a port of its own. Is not the fan-out (`runtime`).
 
 mod channel;
 mod connection;
@@ -30,11 +30,12 @@ pub(crate) use connection::{connect, disconnect, shutdown};
 pub(crate) use datagrams::{length, Message};
 
 use crate::hook::Verdict;
+use crate::join::Called;
 use crate::life::lock;
 use crate::name::{Family, Name};
 use crate::socket::Socket;
 use crate::world::{self, World};
-use crate::{marks, table};
+use crate::{call, marks, table};
 use channel::Pushed;
 
 /// What this role keeps about a socket.
@@ -65,6 +66,8 @@ enum Target {
     Nobody,
     /// A named group, in a kernel without multicast.
     Nowhere,
+    /// A call: there, as unicast.
+    Called(SocketAddr),
     /// Where the parent process had connected it.
     Inherited,
     Channel(Arc<Pushed>),
@@ -75,10 +78,14 @@ enum Meaning {
     Kernel,
     KernelQuietly,
     Nobody,
+    Call(Called),
     Own(Channel),
 }
 
 fn meaning(world: &World, to: SocketAddr, socket: Option<(&Socket, c_int)>) -> Meaning {
+    if let Some(called) = call::wanted(world, to, false) {
+        return Meaning::Call(called);
+    }
     let source = socket.and_then(|(socket, fd)| local::chosen(socket, fd));
     match world.map().push(to, &|ip| world.is_local(ip), source) {
         Push::NotMapped if world.map().names_group(to.ip()) => Meaning::KernelQuietly,
@@ -112,7 +119,7 @@ impl Pushing {
     }
 
     /// What `to` means, as long as this host's addresses stay the same.
-    fn target(&mut self, world: &World, socket: &Socket, fd: c_int, to: SocketAddr) -> Target {
+    fn target(&mut self, world: &World, socket: &Arc<Socket>, fd: c_int, to: SocketAddr) -> Target {
         let generation = world::locals_generation();
         if let Some((known, derived, target)) = &self.recent {
             if *known == to && *derived == generation {
@@ -123,6 +130,10 @@ impl Pushing {
             Meaning::Kernel => Target::Kernel,
             Meaning::KernelQuietly => Target::KernelQuietly,
             Meaning::Nobody => Target::Nobody,
+            Meaning::Call(called) => match call::say(world, socket, fd, called) {
+                Some(peer) => Target::Called(peer),
+                None => Target::Kernel,
+            },
             Meaning::Own(wanted) => {
                 self.prepare(socket, fd);
                 let port = sockopt::local_addr(fd).map_or(0, |local| local.port());
@@ -156,6 +167,11 @@ impl Pushing {
         };
         self.quiet_at_home = looped == Ok(0);
     }
+}
+
+/// The socket's calls have changed: what its last destination meant is stale.
+pub(crate) fn forget_destination(socket: &Socket) {
+    lock(&socket.pushing).recent = None;
 }
 
 /// Whether a socket of `family` can be told to speak to `to` at all.
@@ -199,7 +215,7 @@ pub(crate) fn send_run(
         (None, Some(to)) => match meaning(world, to, None) {
             Meaning::Kernel => return Verdict::Kernel,
             Meaning::KernelQuietly => return Verdict::KernelQuietly,
-            Meaning::Nobody | Meaning::Own(_) => match table::adopt(fd) {
+            Meaning::Nobody | Meaning::Call(_) | Meaning::Own(_) => match table::adopt(fd) {
                 Some(socket) if fits(socket.family(), to) => socket,
                 _ => return Verdict::Kernel,
             },
@@ -221,12 +237,17 @@ pub(crate) fn send_run(
             (None, None) => Target::Kernel,
         },
     };
-    if pushing.shut && !matches!(target, Target::Kernel | Target::KernelQuietly) {
+    let kernels = matches!(
+        target,
+        Target::Kernel | Target::KernelQuietly | Target::Called(_)
+    );
+    if pushing.shut && !kernels {
         return Verdict::Fail(libc::EPIPE);
     }
     match target {
         Target::Kernel => Verdict::Kernel,
         Target::KernelQuietly => Verdict::KernelQuietly,
+        Target::Called(peer) => Verdict::KernelTo(Name::new(peer, socket.family())),
         Target::Nowhere | Target::Inherited => Verdict::Done(first.answer()),
         Target::Nobody => {
             pushing.prepare(&socket, fd);

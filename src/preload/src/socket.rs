@@ -28,7 +28,7 @@ pub(crate) struct Socket {
     names: Mutex<Names>,
     /// Role *pushes*.
     pub(crate) pushing: Mutex<Pushing>,
-    /// Role *joins a group*.
+    /// Roles *joins a group* and *calls*.
     pub(crate) joining: Mutex<Joining>,
 }
 

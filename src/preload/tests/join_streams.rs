@@ -2,143 +2,23 @@
 //! The sender is the library's own, in this process; the receiver a program under the
 //! preload library, told what to do line by line (`programs/commands.c`).
 
-use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flexcast_runtime::send::{SendSettings, Sending, SendingChannel};
-use flexcast_runtime::NodeSettings;
 use flexcast_wire::{Body, Channel, ChannelId, Control, Trailer};
 
 mod support;
 
 use support::enter;
+use support::streams::{Receiver, Sender, FP};
 
-const FP: u16 = 7450;
 const RULE: &str = "239.1.0.0/16=10.0.0.5";
 const SIX: &str = "[ff3e::8000:0]/112=[2001:db8::5]";
 /// What no hook saw is looked for every two seconds.
 const LOOKED: Duration = Duration::from_secs(3);
 /// A leave is sent at once; everything is on one host.
 const AT_ONCE: Duration = Duration::from_millis(250);
-
-/// The sender of one channel.
-struct Sender {
-    _sending: Arc<Sending>,
-    channel: SendingChannel,
-}
-
-impl Sender {
-    fn start(group: &str, sender: &str) -> Sender {
-        let settings = SendSettings {
-            fp: FP,
-            node: NodeSettings::sender(),
-        };
-        let sending = Sending::start(settings).expect("FP is free");
-        let group: IpAddr = group.parse().unwrap();
-        let id = ChannelId::from_group(group, 5000).unwrap();
-        let channel = Channel::new(sender.parse().unwrap(), id);
-        let channel = sending.open(channel, 40_000).expect("it opens");
-        Sender {
-            _sending: sending,
-            channel,
-        }
-    }
-
-    fn send(&self, text: &str) {
-        let parts = [text.as_bytes()];
-        self.channel.send(&[&parts[..]], true).expect("it is sent");
-    }
-
-    /// Waits for this number of receivers; how long that took.
-    fn counts(&self, receivers: u64, limit: Duration) -> Duration {
-        let began = Instant::now();
-        while self.channel.receivers() != receivers {
-            let now = self.channel.receivers();
-            assert!(
-                began.elapsed() < limit,
-                "{now} receivers, not {receivers}, after {limit:?}"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        began.elapsed()
-    }
-}
-
-/// The program under the library.
-struct Receiver {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
-}
-
-impl Receiver {
-    fn start(rule: &str, group: &str, wrapped_by: &[&str], path: Option<&str>) -> Receiver {
-        Receiver::start_under(&support::library(), rule, group, wrapped_by, path)
-    }
-
-    fn start_under(
-        library: &Path,
-        rule: &str,
-        group: &str,
-        wrapped_by: &[&str],
-        path: Option<&str>,
-    ) -> Receiver {
-        let program = support::program("commands.c", &[]);
-        let mut command = match wrapped_by.split_first() {
-            None => Command::new(&program),
-            Some((first, rest)) => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(&program);
-                command
-            }
-        };
-        command
-            .args([group, "5000"])
-            .env("LD_PRELOAD", library)
-            .env("FLEXCAST_MAP", rule)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        if let Some(path) = path {
-            command.env("FLEXCAST_PATH", path);
-        }
-        let mut child = command.spawn().expect("the program starts");
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Receiver {
-            child,
-            to,
-            from: BufReader::new(from),
-        }
-    }
-
-    fn tell(&mut self, line: &str) -> String {
-        writeln!(self.to, "{line}").expect("it reads");
-        let mut answer = String::new();
-        self.from.read_line(&mut answer).expect("it answers");
-        answer.trim_end().to_owned()
-    }
-
-    fn joins(&mut self, how: &str) {
-        assert_eq!(self.tell(&format!("join {how}")), "joined");
-    }
-
-    /// Tells the last line, and waits for the end.
-    fn ends(mut self, line: &str) {
-        writeln!(self.to, "{line}").expect("it reads");
-        let status = self.child.wait().expect("it is our child");
-        assert!(status.success(), "{line}: {status}");
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 const LONG: Duration = Duration::from_secs(5);
 
@@ -367,7 +247,7 @@ fn the_end_of_a_joined_stream_is_silent_and_a_new_one_follows() {
     let group: IpAddr = "239.1.1.1".parse().unwrap();
     let id = ChannelId::from_group(group, 5000).unwrap();
     let channel = Channel::new("10.0.0.5".parse().unwrap(), id);
-    let again = sender._sending.open(channel, 40_001).expect("it opens");
+    let again = sender.sending.open(channel, 40_001).expect("it opens");
     let began = Instant::now();
     while again.receivers() != 1 {
         assert!(began.elapsed() < LONG, "nobody asks for the new stream");

@@ -1,7 +1,7 @@
 //! Addresses of sockets: bind, connect, getsockname, getpeername, shutdown.
 //!
 //! Promises: what no rule takes is the kernel's answer. Is not what connecting to a
-//! mapped address means (`push`, `join`).
+//! mapped address means (`call`, `join`, `push`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::guard::guarded;
 use crate::hook::{cancellation_point, fail, Verdict};
 use crate::name::{self, Name};
 use crate::socket::Socket;
-use crate::{join, marks, push, real, table};
+use crate::{call, join, marks, push, real, table};
 
 /// The answer of a call whose verdict is not the kernel's.
 fn answer(verdict: Verdict) -> c_int {
@@ -52,6 +52,9 @@ unsafe fn connecting(fd: c_int, address: *const sockaddr, length: socklen_t) -> 
         let undoes = name::family(address, length) == Some(libc::AF_UNSPEC);
         if target.is_none() && !undoes {
             return Verdict::Kernel;
+        }
+        if let Some(verdict) = target.and_then(|target| call::connect(fd, target)) {
+            return verdict;
         }
         if let Some(verdict) = table::find(fd).and_then(|s| join::connect(&s, fd, target)) {
             return verdict;

@@ -1,8 +1,8 @@
-//! From a socket's memberships to the channels that it asks for.
+//! From a socket's memberships and calls to the channels that it asks for.
 //!
 //! ```text
-//!   memberships ──rules──► wanted channels ──difference──► ReceivingSocket
-//!                  └─ no rule on this port ─► the kernel's own join
+//!   memberships, calls ──rules──► wanted channels ──difference──► ReceivingSocket
+//!                         └─ no rule on this port ─► the kernel's own join
 //!   first channel: D is prepared (disconnected, a port of its own), then adopted
 //! ```
 //! Promises: after an error everything is as it was. Is not the answer to the
@@ -10,7 +10,7 @@
 
 use std::net::SocketAddr;
 
-use flexcast_rules::{Join, ReceivePath, Rule};
+use flexcast_rules::{Join, ReceivePath};
 use flexcast_runtime::kernel::sockopt;
 use flexcast_runtime::receive::{Asking, Path, ReceiveSettings, ReceivingSocket};
 use flexcast_runtime::{Errno, RequesterSettings, Untrailed};
@@ -21,32 +21,35 @@ use super::memberships::Membership;
 use super::request::Mode;
 use super::shown::{self, Shown};
 use super::shown_options::ShownOptions;
-use super::{descriptor, kernel_join, replacement, Joining};
+use super::{called, descriptor, kernel_join, replacement, Joining};
 use crate::socket::Socket;
 use crate::table;
 use crate::world::World;
 
-/// A channel, how it is asked for, and the rule that says so.
-pub(super) type Wanted<'a> = (Channel, Asking, &'a Rule);
+/// A channel, how it is asked for, and what its rule says of the socket.
+struct Wanted {
+    channel: Channel,
+    asking: Asking,
+    /// Whom the program calls by it.
+    peer: Option<SocketAddr>,
+    keeps_port: bool,
+}
 
 /// What a socket that receives keeps.
 #[derive(Debug)]
 pub(super) struct Receiving {
     pub(super) socket: ReceivingSocket,
     pub(super) asked: Vec<(Channel, Asking)>,
+    untrailed: Untrailed,
 }
 
 /// What a membership wants on a socket bound to `port`; none where it is the
 /// kernel's.
-pub(super) fn wanted<'a>(
-    world: &'a World,
-    membership: &Membership,
-    port: u16,
-) -> Option<Vec<Wanted<'a>>> {
+fn wanted(world: &World, membership: &Membership, port: u16) -> Option<Vec<Wanted>> {
     let is_local = |ip| world.is_local(ip);
     let ask = |source| world.map().join(membership.group, port, source, &is_local);
     let mut all = Vec::new();
-    let mut take = |join: Join<'a>, left_out: &[std::net::IpAddr]| {
+    let mut take = |join: Join<'_>, left_out: &[std::net::IpAddr]| {
         let Join::Channels(channels, rule) = join else {
             return None;
         };
@@ -60,7 +63,12 @@ pub(super) fn wanted<'a>(
                     at: SocketAddr::new(ask_at, world.settings().port()),
                     strict: rule.is_strict(),
                 };
-                all.push((channel, asking, rule));
+                all.push(Wanted {
+                    channel,
+                    asking,
+                    peer: None,
+                    keeps_port: rule.keeps_port(),
+                });
             }
         }
         Some(())
@@ -76,7 +84,21 @@ pub(super) fn wanted<'a>(
     Some(all)
 }
 
-/// Makes what is asked for what the memberships want. Those that no rule takes on
+/// What the program's calls want.
+fn of_calls(joining: &Joining) -> Vec<Wanted> {
+    let calls = joining.called.iter();
+    let channels = calls.flat_map(|call| call.channels.iter().map(move |one| (call, one)));
+    channels
+        .map(|(call, (channel, asking))| Wanted {
+            channel: *channel,
+            asking: asking.clone(),
+            peer: Some(call.peer),
+            keeps_port: call.keeps_port,
+        })
+        .collect()
+}
+
+/// Makes what is asked for what memberships and calls want. Those that no rule takes on
 /// the socket's port become the kernel's.
 pub(super) fn settle(
     world: &World,
@@ -93,22 +115,39 @@ pub(super) fn settle(
     if !for_kernel.is_empty() {
         give_to_kernel(socket, fd, joining, &for_kernel)?;
     }
-    let mut all: Vec<Wanted<'_>> = Vec::new();
-    for membership in joining.memberships.iter() {
-        for one in wanted(world, membership, port).unwrap_or_default() {
-            if all.iter().all(|(channel, ..)| *channel != one.0) {
-                all.push(one);
-            }
+    let mut all: Vec<Wanted> = Vec::new();
+    let joined = joining.memberships.iter();
+    let joined = joined.flat_map(|m| wanted(world, m, port).unwrap_or_default());
+    for one in joined.chain(of_calls(joining)) {
+        if all.iter().all(|other| other.channel != one.channel) {
+            all.push(one);
         }
     }
-    if let (None, Some((_, _, rule))) = (&joining.receiving, all.first()) {
-        adopt(world, socket, fd, joining, rule).map_err(refused)?;
+    let strict = all.first().is_some_and(|first| first.asking.strict);
+    let untrailed = untrailed(joining, strict);
+    if let (None, Some(first)) = (&joining.receiving, all.first()) {
+        let keeps_port = first.keeps_port;
+        adopt(world, socket, fd, joining, keeps_port, untrailed).map_err(refused)?;
     }
     if let Some(receiving) = &mut joining.receiving {
         ask_for(receiving, &all).map_err(refused)?;
+        // A joined socket stays as strict as it was when it has left.
+        let hung_up = matches!(receiving.untrailed, Untrailed::OnlyFrom(_));
+        if receiving.untrailed != untrailed && (hung_up || !all.is_empty()) {
+            receiving.socket.set_untrailed(untrailed);
+            receiving.untrailed = untrailed;
+        }
     }
     show(socket, joining, port);
     Ok(())
+}
+
+/// What becomes of datagrams without our trailer.
+fn untrailed(joining: &Joining, strict: bool) -> Untrailed {
+    called::untrailed(joining, strict).unwrap_or(match (joining.is_bound_to_group(), strict) {
+        (false, false) => Untrailed::Pass,
+        _ => Untrailed::Drop,
+    })
 }
 
 /// What a program that joins can expect to hear.
@@ -122,8 +161,8 @@ fn refused(errno: Errno) -> c_int {
 }
 
 /// Joins what is wanted and not asked for yet, and leaves the rest.
-fn ask_for(receiving: &mut Receiving, all: &[Wanted<'_>]) -> Result<(), Errno> {
-    let is_wanted = |channel: &Channel| all.iter().any(|(wanted, ..)| wanted == channel);
+fn ask_for(receiving: &mut Receiving, all: &[Wanted]) -> Result<(), Errno> {
+    let is_wanted = |channel: &Channel| all.iter().any(|one| one.channel == *channel);
     let gone: Vec<Channel> = receiving
         .asked
         .iter()
@@ -136,14 +175,25 @@ fn ask_for(receiving: &mut Receiving, all: &[Wanted<'_>]) -> Result<(), Errno> {
     }
     let mut fresh = Vec::new();
     let mut deaf = None;
-    for (channel, asking, _) in all {
+    for Wanted {
+        channel,
+        asking,
+        peer,
+        ..
+    } in all
+    {
         if receiving.asked.iter().any(|(asked, _)| asked == channel) {
             continue;
         }
-        match receiving.socket.join(*channel, asking.clone()) {
+        let (socket, asking) = (&receiving.socket, asking.clone());
+        let begun = match peer {
+            None => socket.join(*channel, asking.clone()),
+            Some(peer) => socket.call(*channel, asking.clone(), *peer),
+        };
+        match begun {
             Ok(()) => {
                 log::info!("asks {} for channel {channel}", asking.at);
-                fresh.push((*channel, asking.clone()));
+                fresh.push((*channel, asking));
             }
             // A sender of the other family among several is no reason to refuse.
             Err(Errno::EAFNOSUPPORT) if all.len() > 1 => {
@@ -171,7 +221,8 @@ fn adopt(
     socket: &Socket,
     fd: c_int,
     joining: &mut Joining,
-    rule: &Rule,
+    keeps_port: bool,
+    untrailed: Untrailed,
 ) -> Result<(), Errno> {
     let mut only = joining.only;
     if joining.bound.is_none() {
@@ -182,7 +233,7 @@ fn adopt(
             only = Some(peer);
         }
         let options = ShownOptions::of(fd);
-        if bound.ip().is_multicast() || (options.shares_port() && !rule.keeps_port()) {
+        if bound.ip().is_multicast() || (options.shares_port() && !keeps_port) {
             let any = SocketAddr::new(socket.family().any(), 0);
             replacement::replace(socket, fd, any, None)?;
             joining.bound = Some(bound);
@@ -192,10 +243,6 @@ fn adopt(
         }
         joining.options = options;
     }
-    let untrailed = match (joining.is_bound_to_group(), rule.is_strict()) {
-        (false, false) => Untrailed::Pass,
-        _ => Untrailed::Drop,
-    };
     let settings = ReceiveSettings {
         fp: world.settings().port(),
         path: match world.settings().path() {
@@ -221,6 +268,7 @@ fn adopt(
     joining.receiving = Some(Receiving {
         socket: receiving,
         asked: Vec::new(),
+        untrailed,
     });
     Ok(())
 }

@@ -28,7 +28,8 @@ pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Verdict {
         return Verdict::Kernel;
     };
     match meaning(world, to, None) {
-        Meaning::Kernel => {
+        // A call that did not come about.
+        Meaning::Kernel | Meaning::Call(_) => {
             disconnect(fd);
             Verdict::Kernel
         }

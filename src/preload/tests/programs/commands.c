@@ -1,4 +1,4 @@
-/* commands: does to a receiving socket what it is told, one line of standard input at
+/* commands: does to a receiving or calling socket what it is told, one line of standard input at
  * a time, and says what came of it.
  *
  *   commands GROUP PORT
@@ -11,7 +11,15 @@
  *             cancelled
  *   child     a child holds it, and ends on the next "end"
  *   forked    a child connects it, disconnects it and closes it
- *   hear MS   what arrives within that time, or "nothing"
+ *   call [shared] [nonblocking] [bound]   socket, connect to GROUP, a host here: "called"
+ *   hello TEXT   socket (where there is none), sendto GROUP: "said"
+ *   send TEXT    to where it is connected; "sent", or the error
+ *   tell HOST PORT TEXT   sendto there; "told"
+ *   connect HOST PORT     "connected";  undo   connect to AF_UNSPEC: "undone"
+ *   names     what getsockname and getpeername say
+ *   waits CALL   another thread waits in recv, read, recvfrom, poll, select or epoll;
+ *   woken     what that call came to
+ *   hear MS   what arrives within that time, or "nothing"; "end" is an empty datagram
  *   exit  _exit
  * Is not aware of any library.
  */
@@ -27,6 +35,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -170,13 +180,133 @@ static void hear(int ms) {
         return;
     }
     ssize_t got = recvfrom(fd, bytes, sizeof bytes - 1, 0, (struct sockaddr *)&from, &length);
-    if (got < 0)
-        err(1, "recvfrom");
+    if (got < 0) {
+        done(strerrorname_np(errno));
+        return;
+    }
     bytes[got] = 0;
     char host[100], port[20];
     getnameinfo((struct sockaddr *)&from, length, host, sizeof host, port, sizeof port,
                 NI_NUMERICHOST | NI_NUMERICSERV);
-    printf("%s from %s %s\n", bytes, host, port);
+    printf("%s from %s %s\n", got ? bytes : "end", host, port);
+    fflush(stdout);
+}
+
+static void answer(const char *what, long result) {
+    done(result < 0 ? strerrorname_np(errno) : what);
+}
+
+static void make(const char *options) {
+    int on = 1;
+    fd = socket(group->ai_family, SOCK_DGRAM | (strstr(options, "nonblocking") ? SOCK_NONBLOCK : 0), 0);
+    if (strstr(options, "shared") && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on))
+        err(1, "SO_REUSEADDR");
+    struct sockaddr_storage any = {.ss_family = (sa_family_t)group->ai_family};
+    ((struct sockaddr_in *)&any)->sin_port = htons(6000);
+    if (strstr(options, "bound") && bind(fd, (struct sockaddr *)&any, group->ai_addrlen))
+        err(1, "bind");
+}
+
+static void call(const char *options) {
+    make(options);
+    answer("called", connect(fd, group->ai_addr, group->ai_addrlen));
+}
+
+static void hello(const char *text) {
+    if (fd < 0)
+        make("");
+    answer("said", sendto(fd, text, strlen(text), 0, group->ai_addr, group->ai_addrlen));
+}
+
+/* HOST PORT TEXT: sent there; HOST PORT: connected to. */
+static void elsewhere(const char *line) {
+    char host[60], port[10], text[60];
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM}, *to;
+    int words = sscanf(line, "%59s %9s %59s", host, port, text);
+    if (words < 2 || getaddrinfo(host, port, &hints, &to))
+        exit(4);
+    if (words == 3)
+        answer("told", sendto(fd, text, strlen(text), 0, to->ai_addr, to->ai_addrlen));
+    else
+        answer("connected", connect(fd, to->ai_addr, to->ai_addrlen));
+    freeaddrinfo(to);
+}
+
+static void undo(void) {
+    struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    answer("undone", connect(fd, &nowhere, sizeof nowhere));
+}
+
+static void show_name(int (*of)(int, struct sockaddr *, socklen_t *), const char *end) {
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    char host[100], port[20];
+    if (of(fd, (struct sockaddr *)&name, &length)) {
+        printf("%s%s", strerrorname_np(errno), end);
+        return;
+    }
+    getnameinfo((struct sockaddr *)&name, length, host, sizeof host, port, sizeof port,
+                NI_NUMERICHOST | NI_NUMERICSERV);
+    printf("%s %s%s", host, port, end);
+}
+
+static void names(void) {
+    show_name(getsockname, " to ");
+    show_name(getpeername, "\n");
+    fflush(stdout);
+}
+
+static pthread_t waiter;
+static long came_to;
+static int failed;
+
+static void *wait_for_word(void *call) {
+    char bytes[100];
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    errno = 0;
+    if (!strcmp(call, "recv")) {
+        came_to = recv(fd, bytes, sizeof bytes, 0);
+    } else if (!strcmp(call, "read")) {
+        came_to = read(fd, bytes, sizeof bytes);
+    } else if (!strcmp(call, "recvfrom")) {
+        struct sockaddr_storage from;
+        socklen_t length = sizeof from;
+        came_to = recvfrom(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&from, &length);
+    } else {
+        if (!strcmp(call, "poll")) {
+            poll(&p, 1, -1);
+        } else if (!strcmp(call, "select")) {
+            fd_set set;
+            FD_ZERO(&set);
+            FD_SET(fd, &set);
+            select(fd + 1, &set, NULL, NULL, NULL);
+        } else {
+            struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+            int epoll = epoll_create1(0);
+            epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+            epoll_wait(epoll, &event, 1, -1);
+            close(epoll);
+        }
+        came_to = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    }
+    failed = errno;
+    free(call);
+    return NULL;
+}
+
+static void waits(const char *call) {
+    if (pthread_create(&waiter, NULL, wait_for_word, strdup(call)))
+        exit(1);
+    usleep(50000);
+    done("waits");
+}
+
+static void woken_by(void) {
+    pthread_join(waiter, NULL);
+    if (came_to < 0)
+        printf("%s\n", strerrorname_np(failed));
+    else
+        printf("%ld bytes\n", came_to);
     fflush(stdout);
 }
 
@@ -193,6 +323,7 @@ int main(int argc, char **argv) {
             leave();
         } else if (!strcmp(line, "close")) {
             close(fd);
+            fd = -1;
             done("closed");
         } else if (!strcmp(line, "raw")) {
             syscall(SYS_close, fd);
@@ -221,6 +352,24 @@ int main(int argc, char **argv) {
             close(child_ends);
             waitpid(child, NULL, 0);
             done("ended");
+        } else if (!strncmp(line, "call", 4)) {
+            call(line + 4);
+        } else if (!strncmp(line, "hello ", 6)) {
+            hello(line + 6);
+        } else if (!strncmp(line, "send ", 5)) {
+            answer("sent", send(fd, line + 5, strlen(line + 5), 0));
+        } else if (!strncmp(line, "tell ", 5)) {
+            elsewhere(line + 5);
+        } else if (!strncmp(line, "connect ", 8)) {
+            elsewhere(line + 8);
+        } else if (!strcmp(line, "undo")) {
+            undo();
+        } else if (!strcmp(line, "names")) {
+            names();
+        } else if (!strncmp(line, "waits ", 6)) {
+            waits(line + 6);
+        } else if (!strcmp(line, "woken")) {
+            woken_by();
         } else if (!strncmp(line, "hear ", 5)) {
             hear(atoi(line + 5));
         } else if (!strcmp(line, "exit")) {

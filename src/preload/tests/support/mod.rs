@@ -5,6 +5,8 @@
 //! world of its own: tests that send enter one first (testbed).
 #![allow(dead_code)]
 
+pub(crate) mod streams;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
