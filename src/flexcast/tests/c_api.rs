@@ -8,10 +8,18 @@ use std::process::{Child, Command, Stdio};
 
 use flexcast_testbed::World;
 
-/// `target/debug/deps`, where this test and the libraries are.
-fn built() -> PathBuf {
+/// The static library that cargo built for this test. Beside it lie those of other
+/// builds, each with a hash in its name; the last one is of these sources.
+fn archive() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().to_owned()
+    let beside = std::fs::read_dir(test.parent().unwrap()).unwrap();
+    let archives = beside.map(|entry| entry.unwrap()).filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("libflexcast-") && name.ends_with(".a")
+    });
+    let last = archives.max_by_key(|entry| entry.metadata().unwrap().modified().unwrap());
+    last.expect("cargo builds the static library for this test")
+        .path()
 }
 
 fn run(command: &mut Command) -> String {
@@ -27,7 +35,7 @@ fn run(command: &mut Command) -> String {
 fn link_library(folder: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(root.join("scripts/link-library.sh"));
-    run(command.arg(folder).arg(built().join("libflexcast.a")));
+    run(command.arg(folder).arg(archive()));
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -65,7 +73,7 @@ fn compile(test: &str, program: &str, kind: As) -> PathBuf {
     command.arg(here.join("tests/programs").join(format!("{program}.c")));
     command.args(["-x", "none"]);
     if kind == As::Static {
-        command.arg(built().join("libflexcast.a"));
+        command.arg(archive());
         command.args(["-lpthread", "-ldl", "-lm"]);
     } else {
         link_library(&folder);
