@@ -114,4 +114,17 @@ for receiver in "./join -w 1 -o" "./join.py -w 1 -o"; do
     cmp -s "$work/in" "$work/copy" && status=0 || status=1
     verdict "a file by ${receiver%% *}" "$status"
 done
+# A plain server and its client, each way of waiting.
+for client in "./call" "./call -m poll" "./call -m epoll" "./call -u"; do
+    timeout 20 ./serve.py -f "$work/in" -r 1000 10.9.0.1 5000 >"$work/hello" &
+    pid=$!
+    jobs_started+=("$pid")
+    until ss -Hlun 'sport = 5000' | grep -q .; do sleep 0.05; done
+    # shellcheck disable=SC2086
+    ip netns exec there timeout 20 $client -o "$work/copy" 10.9.0.1 5000 2>"$work/log" || true
+    wait "$pid" || true
+    cmp -s "$work/in" "$work/copy" && grep -q "200000 bytes, end" "$work/log" &&
+        grep -q "^hello from 10.9.0.2 " "$work/hello" && status=0 || status=1
+    verdict "a file by $client" "$status"
+done
 [ "$failures" -eq 0 ]
