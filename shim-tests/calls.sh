@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Callers through two relays: unmodified clients that connect, or send first, to a server's
-# address, by a blocking recv, poll, epoll and recvfrom. What each gets, and says of it, is
+# address, by a blocking recv, poll, epoll and recvfrom: plain calls of the kernel's. What each gets, and says of it, is
 # what a plain server gives to one client without Flexcast; the sender's link carries one
 # copy; hellos reach the server as ordinary unicast; whoever is killed is forgotten.
 # shellcheck source=shim-tests/lib.sh
@@ -47,6 +47,19 @@ done
 for r in 11 12 21 22; do
     check "the server had a hello of 10.98.$r.2" grep -q "^hello from 10.98.$r.2 " hellos.out
 done
+
+# What strace sees: the client's own receive calls, each with the payload's own length.
+flex_traced b3 "$WORK/call" -b 4000000 -o b3.o 10.98.0.1 5000
+bg s send "$FLEXCAST" send --rate 200pps --wait 1:15 self#5000 f
+await "the sender ends" 30 ended send
+await "the traced client ends" 10 ended b3
+check "it has the file" cmp f b3.o
+own=$(grep -l 'write(2, "10.98.0.1 5000: ' trace-b3.*)
+grep -hE '^(recv|recvfrom|recvmsg|read)\(.* 65536, ' "$own" | grep -vE ' = -1 (EAGAIN|EINTR)' >took
+check "599 receive calls of 1316 bytes, one of 600 and one of 0 at the end, and no other" \
+    eval '[ "$(sed "s/.* = \([0-9]*\) <.*/\1/" took | sort -n | uniq -c | xargs)" = "1 0 1 600 599 1316" ]'
+check "no other thread received 1316 or 1332 bytes" \
+    eval '! grep -lE "^(recv|read).* = (1316|1332) <" trace-b3.* | grep -vxF "$own"'
 
 # IPv6, and a client killed with -9, which says nothing.
 bg s send "$FLEXCAST" send --rate 200pps --wait 2:15 self#5000 /dev/zero

@@ -14,12 +14,6 @@ traced() {
     shift
     flex_traced "$host" "$WORK/join" -b 4000000 -k "$@" 239.1.1.1 5000
 }
-flex_traced() {
-    local host=$1
-    shift
-    bg "$host" "$host" strace -ff -T -qq -e signal=none -e trace=desc,network -o "$WORK/trace-$host" \
-        "$FLEXCAST" run --map "$MAP" -- "$@"
-}
 MAP='239.1.0.0/16=10.98.0.1'
 traced a1
 traced a2 -m poll

@@ -115,6 +115,15 @@ flex() {
     bg "$name" "$job" "$FLEXCAST" run "${rules[@]}" -- "$@"
 }
 
+# flex_traced HOST COMMAND...: the same with a job of the host's name, under strace; each
+# thread's calls in a file of its own, trace-HOST.THREAD.
+flex_traced() {
+    local host=$1
+    shift
+    bg "$host" "$host" strace -ff -T -qq -e signal=none -e trace=desc,network -o "$WORK/trace-$host" \
+        "$FLEXCAST" run --map "$MAP" -- "$@"
+}
+
 # flex_for COUNT GROUP HOST NAME COMMAND...: a sender to GROUP, port 5000, started when
 # COUNT receivers are there. What paces itself by the clock would otherwise catch up in a
 # burst that overflows queues.
