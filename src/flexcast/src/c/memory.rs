@@ -1,9 +1,12 @@
 //! A C program's memory, as it was named to us.
 //!
-//! Promises: null is EFAULT (but for no bytes at all); nothing is kept. Is not a check of
-//! what a pointer points to: no library can make one.
+//! Promises: null is EFAULT (but for no bytes at all), as is a length that no memory has;
+//! nothing is kept. Is not a check of what a pointer points to: no library can make one.
 
 use flexcast_runtime::Errno;
+
+/// No object is longer than this.
+const MOST: usize = isize::MAX.unsigned_abs();
 
 /// `length` bytes to read.
 ///
@@ -12,7 +15,7 @@ use flexcast_runtime::Errno;
 pub(super) unsafe fn bytes<'a>(start: *const u8, length: usize) -> Result<&'a [u8], Errno> {
     match (start.is_null(), length) {
         (_, 0) => Ok(&[]),
-        (true, _) => Err(Errno::EFAULT),
+        (true, _) | (_, MOST..) => Err(Errno::EFAULT),
         // SAFETY: the caller vouches for it.
         (false, _) => Ok(unsafe { std::slice::from_raw_parts(start, length) }),
     }
@@ -26,7 +29,7 @@ pub(super) unsafe fn bytes<'a>(start: *const u8, length: usize) -> Result<&'a [u
 pub(super) unsafe fn bytes_mut<'a>(start: *mut u8, length: usize) -> Result<&'a mut [u8], Errno> {
     match (start.is_null(), length) {
         (_, 0) => Ok(&mut []),
-        (true, _) => Err(Errno::EFAULT),
+        (true, _) | (_, MOST..) => Err(Errno::EFAULT),
         // SAFETY: the caller vouches for it; bytes have no wrong values.
         (false, _) => Ok(unsafe { std::slice::from_raw_parts_mut(start, length) }),
     }

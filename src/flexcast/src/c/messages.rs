@@ -80,19 +80,27 @@ pub(crate) unsafe extern "C" fn flexcast_sendmmsg(
     })
 }
 
-/// Spreads a datagram over a message's parts.
+/// The buffers of a message's parts: looked at before anything is taken, which would
+/// else be lost.
 ///
 /// # Safety
-/// The parts' buffers are good to write.
-unsafe fn spread(mut datagram: &[u8], parts: &[iovec]) -> Result<(), Errno> {
+/// The message's vector is null or as long as the message says, its buffers null or good
+/// to write, and nobody else's while the slices live.
+unsafe fn buffers<'a>(message: &mmsghdr) -> Result<Vec<&'a mut [u8]>, Errno> {
+    // SAFETY: as the caller vouches.
+    let parts = unsafe { parts(message) }?.iter();
+    // SAFETY: as the caller vouches.
+    let bytes = |part: &iovec| unsafe { memory::bytes_mut(part.iov_base.cast(), part.iov_len) };
+    parts.map(bytes).collect()
+}
+
+/// Spreads a datagram over a message's parts.
+fn spread(mut datagram: &[u8], parts: &mut [&mut [u8]]) {
     for part in parts {
-        // SAFETY: as the caller vouches.
-        let bytes = unsafe { memory::bytes_mut(part.iov_base.cast(), part.iov_len) }?;
-        let (now, later) = datagram.split_at(bytes.len().min(datagram.len()));
-        bytes[..now.len()].copy_from_slice(now);
+        let (now, later) = datagram.split_at(part.len().min(datagram.len()));
+        part[..now.len()].copy_from_slice(now);
         datagram = later;
     }
-    Ok(())
 }
 
 /// See `flexcast.h`.
@@ -118,8 +126,13 @@ pub(crate) unsafe extern "C" fn flexcast_recvmmsg(
         let mut wait = flags & libc::MSG_DONTWAIT == 0;
         for (done, message) in messages.iter_mut().enumerate() {
             // SAFETY: as the caller vouches.
-            let parts = unsafe { parts(message) }?;
-            let room: usize = parts.iter().map(|part| part.iov_len).sum();
+            let mut parts = match unsafe { buffers(message) } {
+                Ok(parts) => parts,
+                Err(_) if done > 0 => return Ok(done),
+                Err(errno) => return Err(errno),
+            };
+            let lengths = parts.iter().map(|part| part.len());
+            let room = lengths.fold(0, usize::saturating_add);
             let mut buffer = vec![0; room.min(65_536)];
             let length = match endpoint.recv(fd, &mut buffer, wait) {
                 Ok(Received::Datagram(length)) => length,
@@ -132,8 +145,7 @@ pub(crate) unsafe extern "C" fn flexcast_recvmmsg(
                 Err(errno) => return Err(errno),
             };
             let taken = length.min(room);
-            // SAFETY: as the caller vouches.
-            unsafe { spread(&buffer[..taken], parts) }?;
+            spread(&buffer[..taken], &mut parts);
             message.msg_len = c_uint::try_from(taken).unwrap_or(c_uint::MAX);
             message.msg_hdr.msg_flags = if length > room { libc::MSG_TRUNC } else { 0 };
             message.msg_hdr.msg_namelen = 0;
