@@ -8,6 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use flexcast_testbed::World;
 
+#[path = "c_api/rows.rs"]
+mod rows;
+
 /// The static library that cargo built for this test. Beside it lie those of other
 /// builds, each with a hash in its name; the last one is of these sources.
 fn archive() -> PathBuf {
@@ -202,6 +205,11 @@ fn declared(header: &str) -> Vec<String> {
     calls
 }
 
+/// What C programs include.
+fn header() -> String {
+    include_str!("../include/flexcast.h").to_owned()
+}
+
 #[test]
 fn the_shared_library_exports_the_declared_calls_under_their_version_and_nothing_else() {
     assert_eq!(
@@ -221,7 +229,7 @@ fn the_shared_library_exports_the_declared_calls_under_their_version_and_nothing
         .filter(|name| *name != "FLEXCAST_1")
         .collect();
     names.sort_unstable();
-    let wanted = declared(include_str!("../include/flexcast.h"));
+    let wanted = declared(&header());
     assert!(wanted.contains(&"flexcast_accept".to_owned()), "{wanted:?}");
     let wanted: Vec<String> = wanted
         .iter()

@@ -1,0 +1,203 @@
+//! The man pages of the calls: each row of RETURN VALUE and ERRORS has a case in
+//! `programs/rows`, which causes it; each call and each option of the header has its
+//! place; and the pages are sound as pages.
+//!
+//! ```text
+//! .TP \" CASE
+//! .B VALUE       (or .I)      a row of the page's call
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use flexcast_testbed::World;
+
+use super::{compile, declared, header, run, As};
+
+fn man() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("man")
+}
+
+/// Name (`flexcast_send.3`) and text of all pages.
+fn pages() -> Vec<(String, String)> {
+    let files = std::fs::read_dir(man()).unwrap().map(|file| file.unwrap());
+    let page = |file: std::fs::DirEntry| {
+        let name = file.file_name().into_string().unwrap();
+        (name, std::fs::read_to_string(file.path()).unwrap())
+    };
+    files.map(page).collect()
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(man().join(name)).unwrap()
+}
+
+/// The pages of calls, by the calls' names.
+fn calls() -> Vec<(String, String)> {
+    let call = |(name, text): (String, String)| {
+        let call = name.strip_suffix(".3").filter(|name| name.contains('_'))?;
+        Some((call.to_owned(), text))
+    };
+    pages().into_iter().filter_map(call).collect()
+}
+
+fn section<'a>(text: &'a str, name: &str) -> &'a str {
+    let start = format!("\n.SH {name}\n");
+    let (_, rest) = text.split_once(&start).unwrap_or(("", ""));
+    rest.split("\n.SH ").next().unwrap()
+}
+
+/// The entries of a section: what stands behind `.TP`, and the word of the next line.
+fn entries(section: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = section.lines().collect();
+    let entry = |pair: &[&str]| {
+        let case = pair[0].strip_prefix(".TP")?;
+        let value = pair[1].strip_prefix(".B ").or(pair[1].strip_prefix(".I "));
+        let value = value.unwrap_or_else(|| panic!("no .B or .I behind .TP: {}", pair[1]));
+        let case = case.trim_start_matches(" \\\" ").to_owned();
+        Some((case, value.to_owned()))
+    };
+    lines.windows(2).filter_map(entry).collect()
+}
+
+/// `CALL VALUE CASE` of every row.
+fn rows() -> Vec<String> {
+    let of_call = |(call, text): (String, String)| {
+        let both = [section(&text, "RETURN VALUE"), section(&text, "ERRORS")];
+        let rows: Vec<(String, String)> = both.into_iter().flat_map(entries).collect();
+        assert!(!rows.is_empty(), "{call} has no rows");
+        rows.into_iter().map(move |(case, value)| {
+            assert!(!case.is_empty(), "{call}: {value} names no case");
+            format!("{call} {value} {case}")
+        })
+    };
+    calls().into_iter().flat_map(of_call).collect()
+}
+
+#[test]
+fn every_row_of_the_pages_has_a_case_and_every_case_its_row() {
+    let program = compile("rows-listed", "rows", As::C);
+    let cases = run(Command::new(program).arg("list"));
+    let cases: BTreeSet<String> = cases.lines().map(str::to_owned).collect();
+    let listed = rows();
+    let rows: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(rows.len(), listed.len(), "a row stands twice: {listed:?}");
+    let without_case: Vec<_> = rows.difference(&cases).collect();
+    assert!(
+        without_case.is_empty(),
+        "rows without case: {without_case:?}"
+    );
+    let without_row: Vec<_> = cases.difference(&rows).collect();
+    assert!(without_row.is_empty(), "cases without row: {without_row:?}");
+}
+
+#[test]
+fn every_row_of_the_pages_is_what_the_call_gives() {
+    let Some(_world) = World::enter("rows::every_row_of_the_pages_is_what_the_call_gives") else {
+        return;
+    };
+    let program = compile("rows", "rows", As::C);
+    let mut wrong = Vec::new();
+    for row in rows() {
+        let begun = Instant::now();
+        let output = Command::new(&program)
+            .args(row.split(' '))
+            .output()
+            .unwrap();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            wrong.push(format!("{row}: {} {said}", output.status));
+        }
+        // None waits for more than a timeout of its own making.
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(20), "{row} took {took:?}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_call_of_the_headers_has_a_page_with_all_sections() {
+    let pages = calls();
+    let names: BTreeSet<String> = pages.iter().map(|(call, _)| call.clone()).collect();
+    let declared: BTreeSet<String> = declared(&header()).into_iter().collect();
+    assert_eq!(names, declared);
+    for (call, text) in pages {
+        for name in [
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "RETURN VALUE",
+            "DIFFERENCES FROM BSD SOCKETS",
+            "SEE ALSO",
+        ] {
+            assert!(!section(&text, name).is_empty(), "{call}: no {name}");
+        }
+        let overview = format!("\\fB{call}\\fP(3)");
+        assert!(
+            page("flexcast.3").contains(&overview),
+            "not in flexcast(3): {call}"
+        );
+    }
+}
+
+#[test]
+fn every_option_of_the_header_is_documented_and_none_else() {
+    let text = header();
+    let option = |line: &str| {
+        let mut words = line.split_whitespace();
+        let define = words.next() == Some("#define");
+        let name = words
+            .next()
+            .filter(|name| define && name.starts_with("FLEXCAST_"))?;
+        words.next().map(|_| name.to_owned())
+    };
+    let defined: BTreeSet<String> = text.lines().filter_map(option).collect();
+    let documented = page("flexcast_setsockopt.3");
+    let documented: BTreeSet<String> = entries(section(&documented, "OPTIONS"))
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    assert!(defined.contains("FLEXCAST_VIA"), "{defined:?}");
+    assert_eq!(documented, defined);
+}
+
+#[test]
+fn what_the_overview_says_of_errors_stands_in_the_pages_of_the_calls() {
+    let text = page("flexcast.3");
+    let table = section(&text, "ERRORS").split(".TE").next().unwrap();
+    let lines = table.lines().filter(|line| line.matches('\t').count() == 2);
+    let rows = rows();
+    let mut seen = 0;
+    for line in lines.skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let (call, value) = (cells[1], cells[2]);
+        let calls: Vec<String> = match call {
+            "every call" => calls()
+                .into_iter()
+                .map(|(call, _)| call)
+                .filter(|call| call != "flexcast_socket" && call != "flexcast_strerror")
+                .collect(),
+            call => vec![call.to_owned()],
+        };
+        for call in calls {
+            let row = format!("{call} {value} ");
+            assert!(rows.iter().any(|known| known.starts_with(&row)), "{row}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[test]
+fn the_pages_are_typeset_without_a_warning() {
+    for (name, _) in pages() {
+        let mut command = Command::new("groff");
+        command.args(["-t", "-man", "-ww", "-Tutf8", "-P-c"]);
+        let text = run(command.arg(man().join(&name)));
+        assert!(!text.is_empty(), "{name}");
+        run(Command::new("mandoc")
+            .args(["-Tlint", "-Wwarning"])
+            .arg(man().join(&name)));
+    }
+}
