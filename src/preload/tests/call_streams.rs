@@ -5,7 +5,7 @@
 //! (`programs/commands.c`).
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flexcast_runtime::send::{Guard, Scope};
 use flexcast_testbed::{Host, World};
@@ -13,7 +13,7 @@ use flexcast_wire::{Channel, ChannelId};
 
 mod support;
 
-use support::streams::{sending, Receiver, Sender};
+use support::streams::{asked_for, sending, Receiver, Sender, FP};
 
 const RULE: &str = "10.0.0.5:5000 [2001:db8::5]:5000";
 /// A leave is sent at once; with a second's margin.
@@ -91,7 +91,7 @@ fn a_call_gets_the_stream_and_speaks_unicast_with_the_sender() {
                 assert_eq!(shown, peer, "{options}");
                 let (ip, port) = local.split_once(' ').unwrap();
                 assert_eq!(ip, own, "{options}");
-                assert_eq!(caller.tell("send question"), "sent");
+                assert_eq!(caller.tell("say send question"), "said");
                 let (question, from) = takes(&server);
                 assert_eq!(question, "question");
                 // As with a join, one that would share its port has another.
@@ -151,11 +151,11 @@ fn a_first_datagram_calls_and_other_destinations_stay_plain() {
         other.set_read_timeout(Some(LONG)).unwrap();
         for path in PATHS {
             let mut caller = program(&host, RULE, called, path);
-            assert_eq!(caller.tell("hello first"), "said");
+            assert_eq!(caller.tell("hello sendto first"), "said");
             let (first, from) = takes(&server);
             assert_eq!(first, "first");
             sender.counts(1, LONG);
-            assert_eq!(caller.tell("hello second"), "said");
+            assert_eq!(caller.tell("hello sendto second"), "said");
             assert_eq!(takes(&server), ("second".to_owned(), from));
             sender.send("word");
             assert_eq!(caller.tell("hear 1000"), format!("word from {called} 5000"));
@@ -187,6 +187,106 @@ fn a_first_datagram_calls_and_other_destinations_stay_plain() {
 }
 
 #[test]
+fn every_call_that_sends_is_taken_and_each_message_goes_by_its_own_address() {
+    let test = "every_call_that_sends_is_taken_and_each_message_goes_by_its_own_address";
+    let Some((_world, host)) = enter(test) else {
+        return;
+    };
+    for (called, address, _) in WAYS {
+        let sender = Sender::of(channel(address));
+        let server = server(address);
+        let other = UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 5001)).unwrap();
+        other.set_read_timeout(Some(LONG)).unwrap();
+        let mut caller = program(&host, RULE, called, None);
+        for call in ["sendto", "sendmsg", "sendmmsg"] {
+            assert_eq!(caller.tell(&format!("hello {call} first")), "said");
+            assert_eq!(takes(&server).0, "first", "{call}");
+            sender.counts(1, LONG);
+            assert_eq!(caller.tell(&format!("both {called} 5001")), "2 sent");
+            let (one, from) = takes(&server);
+            assert_eq!((one, from), ("each".to_owned(), takes(&other).1));
+            caller.tell("close");
+            sender.counts(0, AT_ONCE);
+        }
+        assert_eq!(caller.tell("call"), "called");
+        sender.counts(1, LONG);
+        for call in ["send", "sendto", "sendmsg", "sendmmsg", "write", "writev"] {
+            assert_eq!(caller.tell(&format!("say {call} word")), "said");
+            assert_eq!(takes(&server).0, "word", "{call}");
+        }
+        // What is shut down for writing still receives.
+        assert_eq!(caller.tell("shut wr"), "shut");
+        assert_eq!(caller.tell("say send more"), "EPIPE");
+        sender.send("stream");
+        assert!(caller.tell("hear 1000").starts_with("stream"));
+        assert_eq!(caller.tell("shut rd"), "shut");
+        assert!(caller.tell("hear 1000").starts_with("end"));
+        caller.tell("close");
+        sender.counts(0, AT_ONCE);
+    }
+}
+
+#[test]
+fn strict_hears_unicast_of_the_sender_alone_connected_or_not() {
+    let test = "strict_hears_unicast_of_the_sender_alone_connected_or_not";
+    let Some((_world, host)) = enter(test) else {
+        return;
+    };
+    let sender = Sender::of(channel("10.0.0.5"));
+    let server = server("10.0.0.5");
+    let stranger = UdpSocket::bind("10.0.0.5:0").unwrap();
+    for path in PATHS {
+        for verb in ["hello sendto question", "call"] {
+            let mut caller = program(&host, "10.0.0.5:5000,strict", "10.0.0.5", path);
+            caller.tell(verb);
+            if verb == "call" {
+                caller.tell("say send question");
+            }
+            let (_, from) = takes(&server);
+            sender.counts(1, LONG);
+            stranger.send_to(b"stranger", from).unwrap();
+            server.send_to(b"answer", from).unwrap();
+            assert_eq!(caller.tell("hear 1000"), "answer from 10.0.0.5 5000");
+            // Until the grant is taken in, the stream is not.
+            let began = Instant::now();
+            let mut heard = "nothing".to_owned();
+            while heard == "nothing" {
+                assert!(began.elapsed() < LONG, "nothing for {LONG:?}");
+                sender.send("stream");
+                heard = caller.tell("hear 100");
+            }
+            assert_eq!(heard, "stream from 10.0.0.5 5000");
+            caller.tell("close");
+            sender.counts(0, AT_ONCE);
+        }
+    }
+}
+
+#[test]
+fn the_rule_says_who_is_asked_and_where_unicast_goes() {
+    let test = "the_rule_says_who_is_asked_and_where_unicast_goes";
+    let Some((_world, host)) = enter(test) else {
+        return;
+    };
+    let node = UdpSocket::bind(("10.0.0.5", FP)).unwrap();
+    node.set_read_timeout(Some(LONG)).unwrap();
+    let server = server("10.0.0.5");
+    for (rule, sender, called) in [
+        ("10.0.0.9:5000,via=10.0.0.5", "10.0.0.9", "10.0.0.9"),
+        ("10.0.0.0/24:5000=10.0.0.5", "10.0.0.5", "10.0.0.9"),
+    ] {
+        let mut caller = program(&host, rule, called, None);
+        assert_eq!(caller.tell("call"), "called");
+        assert_eq!(asked_for(&node), channel(sender), "{rule}");
+        assert!(caller.tell("names").ends_with(&format!("to {sender} 5000")));
+        if sender == "10.0.0.5" {
+            assert_eq!(caller.tell("say send word"), "said");
+            assert_eq!(takes(&server).0, "word");
+        }
+    }
+}
+
+#[test]
 fn connecting_elsewhere_or_nowhere_hangs_up() {
     let test = "connecting_elsewhere_or_nowhere_hangs_up";
     let Some((_world, host)) = enter(test) else {
@@ -203,7 +303,7 @@ fn connecting_elsewhere_or_nowhere_hangs_up() {
             assert_eq!(caller.tell("undo"), "undone");
             sender.counts(0, AT_ONCE);
             assert!(caller.tell("names").ends_with("to ENOTCONN"));
-            assert_eq!(caller.tell("send nowhere"), "EDESTADDRREQ");
+            assert_eq!(caller.tell("say send nowhere"), "EDESTADDRREQ");
             // Again, then elsewhere, where it is an ordinary connected socket.
             assert_eq!(caller.tell(&format!("connect {called} 5000")), "connected");
             sender.counts(1, LONG);
@@ -215,7 +315,7 @@ fn connecting_elsewhere_or_nowhere_hangs_up() {
             assert_eq!(caller.tell(&format!("connect {called} 5001")), "connected");
             sender.counts(0, AT_ONCE);
             assert!(caller.tell("names").ends_with(&format!("to {called} 5001")));
-            assert_eq!(caller.tell("send plain"), "sent");
+            assert_eq!(caller.tell("say send plain"), "said");
             let (text, from) = takes(&other);
             assert_eq!(text, "plain");
             other.send_to(b"answer", from).unwrap();
@@ -262,7 +362,7 @@ fn the_end_of_the_stream_wakes_whoever_waits() {
                     "{call} {called} {path:?}"
                 );
                 let again = sender.sending.open(channel(address), 40_001).unwrap();
-                let began = std::time::Instant::now();
+                let began = Instant::now();
                 while again.receivers() != 1 {
                     assert!(began.elapsed() < LONG, "nobody asks for the next stream");
                     std::thread::sleep(Duration::from_millis(1));
@@ -322,7 +422,9 @@ fn a_child_that_holds_the_call_goes_on() {
     assert_eq!(caller.tell("child"), "closed");
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(sender.channel.receivers(), 1);
-    assert_eq!(caller.tell("end"), "ended");
+    sender.send("x");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(caller.tell("end"), "ended with x");
     sender.counts(0, LOOKED);
 }
 
@@ -336,7 +438,7 @@ fn this_hosts_own_address_is_called_only_while_somebody_serves_it() {
     // Nobody does: the program is itself the sender, and unicast goes nowhere.
     let server = server("10.0.0.5");
     assert_eq!(caller.tell("call"), "called");
-    assert_eq!(caller.tell("send pushed"), "sent");
+    assert_eq!(caller.tell("say send pushed"), "said");
     server
         .set_read_timeout(Some(Duration::from_millis(200)))
         .unwrap();
@@ -358,7 +460,7 @@ fn this_hosts_own_address_is_called_only_while_somebody_serves_it() {
         let mut caller = Receiver::start("10.0.0.5:5000", "10.0.0.5", &[], None);
         match verb {
             "call" => assert_eq!(caller.tell("call"), "called"),
-            _ => assert_eq!(caller.tell("hello hello"), "said"),
+            _ => assert_eq!(caller.tell("hello sendto hello"), "said"),
         }
         let delivery = loop {
             let accepted = listening.accept(bell.local_addr().unwrap()).unwrap();
@@ -396,9 +498,19 @@ fn what_no_rule_calls_is_left_alone() {
                 "call" => {
                     assert_eq!(caller.tell("call"), "called");
                     assert!(caller.tell("names").ends_with("to 10.0.0.5 5000"));
-                    assert_eq!(caller.tell("send plain"), "sent");
+                    for call in ["send", "sendto", "sendmsg", "sendmmsg", "write"] {
+                        assert_eq!(caller.tell(&format!("say {call} {call}")), "said");
+                        assert_eq!(takes(&server).0, call);
+                    }
+                    assert_eq!(caller.tell("say writev plain"), "said");
                 }
-                _ => assert_eq!(caller.tell("hello plain"), "said"),
+                _ => {
+                    for call in ["sendmsg", "sendmmsg"] {
+                        assert_eq!(caller.tell(&format!("hello {call} {call}")), "said");
+                        assert_eq!(takes(&server).0, call);
+                    }
+                    assert_eq!(caller.tell("hello sendto plain"), "said");
+                }
             }
             let (text, from) = takes(&server);
             assert_eq!(text, "plain", "{rule}");

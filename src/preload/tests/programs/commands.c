@@ -9,13 +9,16 @@
  *   twice     dup, then close of the first number alone
  *   cancel CALL   another thread waits in recv, recvfrom, recvmsg or recvmmsg, and is
  *             cancelled
- *   child     a child holds it, and ends on the next "end"
+ *   child     a child holds it, and ends on the next "end": "ended", and with what it has
  *   forked    a child connects it, disconnects it and closes it
  *   call [shared] [nonblocking] [bound]   socket, connect to GROUP, a host here: "called"
- *   hello TEXT   socket (where there is none), sendto GROUP: "said"
- *   send TEXT    to where it is connected; "sent", or the error
+ *   hello CALL TEXT   socket (where there is none), then to GROUP: "said"
+ *   say CALL TEXT     to where it is connected: "said", or the error
+ *             CALL: send, write, writev (say alone), sendto, sendmsg, sendmmsg
+ *   both HOST PORT    one sendmmsg to GROUP and to HOST: "2 sent"
  *   tell HOST PORT TEXT   sendto there; "told"
  *   connect HOST PORT     "connected";  undo   connect to AF_UNSPEC: "undone"
+ *   shut rd|wr   shutdown: "shut"
  *   names     what getsockname and getpeername say
  *   waits CALL   another thread waits in recv, read, recvfrom, poll, select or epoll;
  *   woken     what that call came to
@@ -39,6 +42,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -144,7 +148,8 @@ static void hold_in_child(void) {
     if (!child) {
         char byte;
         close(ends[1]);
-        _exit(read(ends[0], &byte, 1) != 0);
+        int failed = read(ends[0], &byte, 1) != 0;
+        _exit(failed ? 1 : recv(fd, &byte, 1, MSG_DONTWAIT) == 1 ? byte : 0);
     }
     close(ends[0]);
     close(fd);
@@ -212,10 +217,56 @@ static void call(const char *options) {
     answer("called", connect(fd, group->ai_addr, group->ai_addrlen));
 }
 
-static void hello(const char *text) {
+/* By the call that the line begins with, of the text that follows. */
+static void speak(char *line, const struct addrinfo *to) {
+    char *text = strchr(line, ' ') + 1;
+    size_t length = strlen(text);
+    struct iovec parts[2] = {{text, 1}, {text + 1, length - 1}};
+    struct mmsghdr m = {.msg_hdr = {.msg_iov = parts, .msg_iovlen = 2}};
+    long result = -1;
+    if (to) {
+        m.msg_hdr.msg_name = to->ai_addr;
+        m.msg_hdr.msg_namelen = to->ai_addrlen;
+    }
+    if (!strncmp(line, "sendto ", 7))
+        result = sendto(fd, text, length, 0, to ? to->ai_addr : NULL, to ? to->ai_addrlen : 0);
+    else if (!strncmp(line, "sendmsg ", 8))
+        result = sendmsg(fd, &m.msg_hdr, 0);
+    else if (!strncmp(line, "sendmmsg ", 9))
+        result = sendmmsg(fd, &m, 1, 0) == 1 ? (long)m.msg_len : -1;
+    else if (!strncmp(line, "send ", 5))
+        result = send(fd, text, length, 0);
+    else if (!strncmp(line, "write ", 6))
+        result = write(fd, text, length);
+    else if (!strncmp(line, "writev ", 7))
+        result = writev(fd, parts, 2);
+    if (result >= 0 && result != (long)length)
+        exit(5);
+    answer("said", result);
+}
+
+static void hello(char *line) {
     if (fd < 0)
         make("");
-    answer("said", sendto(fd, text, strlen(text), 0, group->ai_addr, group->ai_addrlen));
+    speak(line, group);
+}
+
+/* HOST PORT, beside GROUP. */
+static void both(char *line) {
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM}, *to;
+    char *port = strchr(line, ' ');
+    *port++ = 0;
+    if (getaddrinfo(line, port, &hints, &to))
+        exit(4);
+    struct iovec part = {(char *)"each", 4};
+    struct msghdr first = {.msg_name = group->ai_addr, .msg_namelen = group->ai_addrlen,
+                           .msg_iov = &part, .msg_iovlen = 1};
+    struct mmsghdr m[2] = {{.msg_hdr = first}, {.msg_hdr = first}};
+    m[1].msg_hdr.msg_name = to->ai_addr;
+    m[1].msg_hdr.msg_namelen = to->ai_addrlen;
+    int sent = sendmmsg(fd, m, 2, 0);
+    answer(sent == 2 ? "2 sent" : "not both", sent);
+    freeaddrinfo(to);
 }
 
 /* HOST PORT TEXT: sent there; HOST PORT: connected to. */
@@ -349,15 +400,24 @@ int main(int argc, char **argv) {
         } else if (!strcmp(line, "forked")) {
             use_in_child();
         } else if (!strcmp(line, "end")) {
+            int status = 0;
             close(child_ends);
-            waitpid(child, NULL, 0);
-            done("ended");
+            waitpid(child, &status, 0);
+            if (status)
+                printf("ended with %c\n", WEXITSTATUS(status));
+            else
+                printf("ended\n");
+            fflush(stdout);
         } else if (!strncmp(line, "call", 4)) {
             call(line + 4);
         } else if (!strncmp(line, "hello ", 6)) {
             hello(line + 6);
-        } else if (!strncmp(line, "send ", 5)) {
-            answer("sent", send(fd, line + 5, strlen(line + 5), 0));
+        } else if (!strncmp(line, "say ", 4)) {
+            speak(line + 4, NULL);
+        } else if (!strncmp(line, "both ", 5)) {
+            both(line + 5);
+        } else if (!strncmp(line, "shut ", 5)) {
+            answer("shut", shutdown(fd, line[5] == 'r' ? SHUT_RD : SHUT_WR));
         } else if (!strncmp(line, "tell ", 5)) {
             elsewhere(line + 5);
         } else if (!strncmp(line, "connect ", 8)) {

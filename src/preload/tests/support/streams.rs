@@ -4,7 +4,7 @@
 //! Promises: what must come to be is waited for, up to a limit. Is not a world.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use flexcast_runtime::send::{SendSettings, Sending, SendingChannel};
 use flexcast_runtime::NodeSettings;
-use flexcast_wire::{Channel, ChannelId};
+use flexcast_wire::{Body, Channel, ChannelId, Control, Trailer};
 
 use super::{library, program};
 
@@ -25,6 +25,16 @@ pub(crate) fn sending() -> Arc<Sending> {
         node: NodeSettings::sender(),
     };
     Sending::start(settings).expect("FP is free")
+}
+
+/// What the next datagram to a node that does not answer asks for.
+pub(crate) fn asked_for(node: &UdpSocket) -> Channel {
+    let mut bytes = [0; 2048];
+    let (length, _) = node.recv_from(&mut bytes).expect("a request comes");
+    let (body, trailer) = Trailer::split(&bytes[..length]).expect("it has a trailer");
+    let control = Control::parse_body(body, &trailer).expect("it is control");
+    assert!(matches!(control.body, Body::Request(_)), "{control:?}");
+    control.header.channel
 }
 
 /// The sender of one channel.
