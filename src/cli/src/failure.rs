@@ -77,6 +77,9 @@ pub(crate) enum Failure {
     /// A datagram that no link carries.
     #[error("a datagram of {0} bytes is too large: --size takes 65491 at most, over IPv6 65511")]
     TooLarge(usize),
+    /// The other side of a gateway.
+    #[error("{address}: {why}")]
+    Gateway { address: String, why: String },
     /// `--wait-for` cannot wait.
     #[error("cannot wait for receivers: {0}")]
     Hold(String),
@@ -122,6 +125,7 @@ impl Failure {
             | Failure::NothingCame { .. }
             | Failure::Send(_)
             | Failure::TooLarge(_)
+            | Failure::Gateway { .. }
             | Failure::Hold(_)
             | Failure::Output { .. }
             | Failure::Kernel(_) => 1,

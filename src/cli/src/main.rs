@@ -11,6 +11,9 @@ mod doctor;
 mod executable;
 mod explain;
 mod failure;
+mod feed;
+mod from_udp;
+mod link_address;
 mod logging;
 mod map_options;
 mod output;
@@ -21,9 +24,12 @@ mod relay;
 mod run;
 mod send;
 mod signals;
+mod sink;
 mod source;
 mod status;
 mod terminal;
+mod to_udp;
+mod understood;
 mod wait_for;
 mod wanted;
 
@@ -53,6 +59,10 @@ Examples:
   # without any program of one's own
   flexcast send self#5000 film.ts --rate 4M --wait 1      # on 10.0.0.5
   flexcast recv 10.0.0.5#5000 > film.ts
+
+  # for programs that cannot be run so: to and from plain UDP on the local link
+  flexcast send self#5000 --from-udp 127.0.0.1:9000
+  flexcast recv 10.0.0.5#5000 --to-udp 239.1.1.4:5000
 
   # what becomes of an address on this host, and what keeps it from working
   flexcast map --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000

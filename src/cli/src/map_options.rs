@@ -7,7 +7,7 @@
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 
-use flexcast_rules::{Family, Fault, Map, Settings};
+use flexcast_rules::{Family, Fault, Map, Settings, SettingsError};
 
 use crate::failure::Failure;
 
@@ -40,6 +40,36 @@ pub(crate) struct MapOptions {
     port: Option<u16>,
 }
 
+/// How a receiver asks.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Timers {
+    /// How often a receiver repeats its request, such as 10s [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    refresh: Option<String>,
+
+    /// How often nodes say that they live, 100ms to 10s [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    heartbeat: Option<String>,
+
+    /// How long an entry lives without a request, up to 60s [default: 35s]
+    #[arg(long, value_name = "TIME")]
+    hold: Option<String>,
+}
+
+impl Timers {
+    /// The variables that they stand for, which say what is wrong with a value.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
+        [
+            ("FLEXCAST_REFRESH", &self.refresh),
+            ("FLEXCAST_HEARTBEAT", &self.heartbeat),
+            ("FLEXCAST_HOLD", &self.hold),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.clone()?)))
+        .collect()
+    }
+}
+
 impl MapOptions {
     /// The settings that options, environment and file give together.
     ///
@@ -67,7 +97,10 @@ impl MapOptions {
         // Later ones replace earlier ones.
         variables.extend(self.as_variables());
         variables.extend(extra.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
-        let settings = Settings::from_variables(variables)?.after(map);
+        let settings = Settings::from_variables(variables);
+        let settings = settings
+            .map_err(|error| as_option(error, extra))?
+            .after(map);
         match settings.config().map(PathBuf::from) {
             Some(path) => {
                 let text = std::fs::read_to_string(&path);
@@ -88,6 +121,24 @@ impl MapOptions {
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    }
+}
+
+/// Names the option where a value came from one.
+fn as_option(error: SettingsError, extra: &[(&str, String)]) -> SettingsError {
+    match error {
+        SettingsError::Value {
+            name,
+            value,
+            expected,
+            nearest,
+        } if extra.iter().any(|(n, v)| *n == name && *v == value) => SettingsError::Value {
+            name: name.replace("FLEXCAST_", "--").to_lowercase(),
+            value,
+            expected,
+            nearest,
+        },
+        other => other,
     }
 }
 

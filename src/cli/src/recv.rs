@@ -16,17 +16,21 @@ use flexcast_runtime::native::{Counts, Receiver};
 
 use crate::channel;
 use crate::failure::Failure;
-use crate::map_options::MapOptions;
+use crate::link_address::LinkAddress;
+use crate::map_options::{MapOptions, Timers};
 use crate::output::Output;
 use crate::signals;
+use crate::sink::Sink;
 use crate::terminal;
+use crate::to_udp::ToUdp;
 use session::{Over, Session};
 
 /// Receive a channel: its datagrams go to standard output or a file.
 ///
 /// May be started before the sender: it waits until the stream begins, and after an
 /// end for the next one, until it is interrupted (Ctrl-C) or one of --count,
-/// --timeout, --until-end says that it is over.
+/// --timeout, --until-end says that it is over. With --to-udp it is a gateway: each
+/// datagram goes on by plain UDP, to one program or to a group of the local link.
 #[derive(Debug, clap::Args)]
 #[command(after_help = channel::HELP, after_long_help = format!("\
 {}
@@ -35,6 +39,8 @@ Examples:
   flexcast recv 10.0.0.5#5000 > film.ts
   flexcast recv 10.0.0.5#5000 | ffplay -
   flexcast recv --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000 -o film.ts --until-end
+  flexcast recv 10.0.0.5#5000 --to-udp 127.0.0.1:9000        # to a program of this host
+  flexcast recv 10.0.0.5#5000 --to-udp 239.1.1.4:5000%eth0   # to a group of the local link
   flexcast recv 10.0.0.5#5000 --count 1 --timeout 5 > /dev/null    # is it on air?
 
 At the end, on standard error:
@@ -54,6 +60,19 @@ pub(crate) struct Recv {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// Send each datagram on to this address by plain UDP (to a group: on INTERFACE)
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT[%INTERFACE]",
+        conflicts_with = "output"
+    )]
+    to_udp: Option<LinkAddress>,
+
+    /// How far a group's datagrams of --to-udp go: 1 is the local link
+    #[arg(long, value_name = "HOPS", default_value_t = 1, requires = "to_udp",
+          value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: u8,
+
     /// End after so many datagrams
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -67,6 +86,9 @@ pub(crate) struct Recv {
     until_end: bool,
 
     #[command(flatten)]
+    timers: Timers,
+
+    #[command(flatten)]
     speech: terminal::Options,
 
     /// What to receive
@@ -76,16 +98,19 @@ pub(crate) struct Recv {
 
 impl Recv {
     pub(crate) fn execute(self) -> Result<(), Failure> {
-        let settings = self.map.settings(&[])?;
+        let settings = self.map.settings(&self.timers.variables())?;
         let asked = channel::to_receive(&self.channel, &settings)?;
         let mut terminal = self.speech.start();
         // Before signals are taken over: opening a named pipe may wait for its reader.
-        let mut output = Output::open(self.output.as_deref())?;
-        if self.output.is_none() && std::io::stdout().is_terminal() {
+        let mut sink = match &self.to_udp {
+            Some(to) => Sink::Udp(ToUdp::open(to, self.ttl)?),
+            None => Sink::Bytes(Output::open(self.output.as_deref())?),
+        };
+        if self.output.is_none() && self.to_udp.is_none() && std::io::stdout().is_terminal() {
             terminal = terminal.without_progress();
         }
         let signals = signals::ends().map_err(Failure::Kernel)?;
-        output.heed(signals.fd.as_raw());
+        sink.heed(signals.fd.as_raw());
         let mut receivers = Vec::new();
         for settings in asked {
             let channel = settings.channel;
@@ -94,11 +119,16 @@ impl Recv {
             terminal.change(&format!("{channel}: asking {}", receiver.asked()));
             receivers.push(receiver);
         }
-        let mut session = Session::new(&self, receivers, output, terminal);
+        let mut session = Session::new(&self, receivers, sink, terminal);
         let over = session.run(&signals);
         let (counts, drops) = session.counts();
+        let refused = session.refused();
         let mut terminal = session.leave();
-        terminal.say(&summary(&counts, drops));
+        let mut text = summary(&counts, drops);
+        if refused > 0 {
+            text.push_str(&format!("; {refused} could not be sent on"));
+        }
+        terminal.say(&text);
         match over {
             Over::Well => Ok(()),
             Over::Failed(failure) => Err(failure),

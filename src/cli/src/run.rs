@@ -5,16 +5,19 @@
 //! exit status are its own. Is not the library.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
-use flexcast_rules::collisions;
+use flexcast_rules::{collisions, Settings};
 
 use crate::executable;
 use crate::failure::Failure;
-use crate::map_options::MapOptions;
+use crate::map_options::{MapOptions, Timers};
 use crate::preload;
 use crate::terminal::Terminal;
+use crate::understood;
 use crate::wait_for::WaitFor;
 use crate::wanted::WantedOf;
 
@@ -30,6 +33,7 @@ Examples:
   flexcast run --map 239.1.0.0/16=10.0.0.5 --wait-for 239.1.1.4:5000=3:60 -- \
     ffmpeg -re -i in.ts -c copy -f mpegts udp://239.1.1.4:5000
   flexcast run --config /etc/flexcast.toml -vv -- multicat -u @239.1.1.1:5000 o.ts
+  flexcast run --config /etc/flexcast.toml --check
 
 Programs that make system calls past the C library (static ones, Go) and those
 that gain privileges (setuid, file capabilities) are refused with the reason.
@@ -57,16 +61,43 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "CHANNEL=N[:SECONDS]")]
     wait_for: Vec<WantedOf>,
 
+    #[command(flatten)]
+    timers: Timers,
+
+    /// Where a receiving socket's trailers are taken off: kernel or user
+    /// [default: kernel, where a probe succeeds]
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+
+    /// The library [default: beside this program, or in ../lib]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLEXCAST_PRELOAD",
+        hide_env_values = true
+    )]
+    preload: Option<OsString>,
+
     /// Log to standard error: warnings; twice: information; up to four times
-    ///
-    /// FLEXCAST_LOG=LEVEL[,FILE] logs to a file.
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "log")]
     verbose: u8,
+
+    /// Log LEVEL (error, warn, info, debug, trace) and above, to FILE or standard error
+    #[arg(long, value_name = "LEVEL[,FILE]")]
+    log: Option<String>,
+
+    /// Only read the rules and settings: print them as they are understood here
+    #[arg(long)]
+    check: bool,
+
+    /// Check everything, say what would be run and how, and start nothing
+    #[arg(long, conflicts_with = "check")]
+    dry_run: bool,
 
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
-        required = true,
+        required_unless_present = "check",
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]
@@ -75,9 +106,13 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn execute(self) -> Result<(), Failure> {
-        let settings = self.map.settings(&self.log_variable())?;
+        let settings = self.map.settings(&self.variables())?;
         if settings.map().is_empty() {
             return Err(Failure::NoRule);
+        }
+        if self.check {
+            let text = understood::rules(&settings) + &understood::settings(&settings);
+            return Ok(std::io::stdout().write_all(text.as_bytes())?);
         }
         for collision in collisions(settings.map()) {
             eprintln!("flexcast: warning: {collision}");
@@ -88,7 +123,10 @@ impl Run {
         };
         let path = executable::check(program)?;
         let own = std::env::current_exe().unwrap_or_default();
-        let library = preload::find(std::env::var_os("FLEXCAST_PRELOAD").as_deref(), &own)?;
+        let library = preload::find(self.preload.as_deref(), &own)?;
+        if self.dry_run {
+            return self.tell(&settings, &path, &library);
+        }
 
         let mut command = Command::new(&path);
         command.arg0(program).args(arguments);
@@ -103,14 +141,42 @@ impl Run {
         Err(Failure::Exec { path, error })
     }
 
-    fn log_variable(&self) -> Vec<(&'static str, String)> {
+    /// What would be run, and how.
+    fn tell(&self, settings: &Settings, path: &Path, library: &Path) -> Result<(), Failure> {
+        let words = self
+            .program
+            .iter()
+            .skip(1)
+            .map(|word| word.to_string_lossy());
+        let words: String = words.map(|word| format!(" {word}")).collect();
+        let waits = self.wait_for.iter().map(|wanted| {
+            let WantedOf { channel, wanted } = wanted;
+            format!("after waiting for receivers, {channel}={wanted}\n")
+        });
+        let text = format!(
+            "would run {}{words}\n{}with {} and\n{}{}",
+            path.display(),
+            waits.collect::<String>(),
+            library.display(),
+            understood::rules(settings),
+            understood::settings(settings),
+        );
+        Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+
+    /// The variables that these options stand for.
+    fn variables(&self) -> Vec<(&'static str, String)> {
         let level = match self.verbose {
-            0 => return Vec::new(),
-            1 => "warn",
-            2 => "info",
-            3 => "debug",
-            _ => "trace",
+            0 => None,
+            1 => Some("warn"),
+            2 => Some("info"),
+            3 => Some("debug"),
+            _ => Some("trace"),
         };
-        vec![("FLEXCAST_LOG", level.to_owned())]
+        let log = self.log.clone().or(level.map(str::to_owned));
+        let mut variables = self.timers.variables();
+        variables.extend(log.map(|log| ("FLEXCAST_LOG", log)));
+        variables.extend(self.path.clone().map(|path| ("FLEXCAST_PATH", path)));
+        variables
     }
 }

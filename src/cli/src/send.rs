@@ -16,6 +16,9 @@ use flexcast_wire::ChannelId;
 
 use crate::channel;
 use crate::failure::Failure;
+use crate::feed::Feed;
+use crate::from_udp::FromUdp;
+use crate::link_address::LinkAddress;
 use crate::map_options::MapOptions;
 use crate::rate::{Pace, Rate};
 use crate::signals;
@@ -34,7 +37,8 @@ const RUN: usize = 64;
 ///
 /// Each receiver's datagrams leave this host once for all of them where a relay
 /// stands on the way. Receivers may come and go at any time; what is sent while
-/// nobody is there is dropped, as multicast would (see --wait).
+/// nobody is there is dropped, as multicast would (see --wait). With --from-udp it is a
+/// gateway: what plain programs send to that address goes out as it came.
 #[derive(Debug, clap::Args)]
 #[command(after_help = channel::HELP, after_long_help = format!("\
 {}
@@ -43,6 +47,8 @@ Examples:
   flexcast send self#5000 film.ts --rate 4M --wait 1
   ffmpeg -re -i in.ts -c copy -f mpegts - | flexcast send self#5000
   flexcast send --map 239.1.0.0/16=10.0.0.5 239.1.1.4:5000 film.ts --rate 2000pps --wait 3:30
+  flexcast send self#5000 --from-udp 127.0.0.1:9000        # what is sent there by UDP
+  flexcast send self#5000 --from-udp 239.1.1.4:5000%eth0   # a group of the local link
 
 The sender is this host: requests come to UDP port 7450 (--port), which a firewall
 must let in. Receivers ask for its address: flexcast recv 10.0.0.5#5000.
@@ -51,20 +57,26 @@ Exit codes:
   0        all was sent
   1        it could not be read or sent: the message says why
   2        an option or CHANNEL is wrong
-  129-143  128 + the signal that interrupted it; the stream was ended properly", channel::HELP))]
+  129-143  128 + the signal that interrupted it; the stream was ended properly
+           (with --from-udp, which has no other end: 0)", channel::HELP))]
 pub(crate) struct Send {
     #[command(flatten)]
     map: MapOptions,
 
     /// Send so fast: bits a second (4M, 800k) or datagrams a second (2000pps)
     /// [default: as fast as it is read]
-    #[arg(short, long, value_name = "RATE")]
+    #[arg(short, long, value_name = "RATE", conflicts_with = "from_udp")]
     rate: Option<Rate>,
 
     /// Bytes of a datagram; 1316 (7 × 188) suits MPEG-TS and common links
     #[arg(short, long, value_name = "BYTES", default_value_t = 1316,
-          value_parser = clap::value_parser!(u16).range(1..=65_511))]
+          value_parser = clap::value_parser!(u16).range(1..=65_511), conflicts_with = "from_udp")]
     size: u16,
+
+    /// Send each datagram that comes to this address by plain UDP, until interrupted; a
+    /// group is joined on the local link (on INTERFACE)
+    #[arg(long, value_name = "ADDRESS:PORT[%INTERFACE]", conflicts_with = "file")]
+    from_udp: Option<LinkAddress>,
 
     /// Wait until N receivers are there; after SECONDS begin anyway
     /// (without SECONDS: wait as long as it takes)
@@ -89,7 +101,10 @@ impl Send {
         let channel = channel::to_send(&self.channel, &settings)?;
         let terminal = self.speech.start();
         // Before signals are taken over: opening a named pipe may wait for its writer.
-        let source = Source::open(self.file.as_deref(), usize::from(self.size))?;
+        let feed = match &self.from_udp {
+            Some(from) => Feed::Udp(FromUdp::open(from)?),
+            None => Feed::Pieces(Source::open(self.file.as_deref(), usize::from(self.size))?),
+        };
         let signals = signals::ends().map_err(Failure::Kernel)?;
         let sending = Sending::start(channel::send_settings(&settings))?;
         let begun = Instant::now();
@@ -99,6 +114,7 @@ impl Send {
             sending,
             signals,
             terminal,
+            feed,
             sent: 0,
             bytes: 0,
             begun,
@@ -112,11 +128,15 @@ impl Send {
             let stream = session.sending.open(channel, 0)?;
             session.begun = Instant::now();
             session.looked.0 = session.begun;
-            outcome = session.stream(&stream, source, Pace::new(self.rate));
+            outcome = session.stream(&stream, Pace::new(self.rate));
             session.end(&stream);
         }
         session.sending.finish();
-        outcome
+        match outcome {
+            // A gateway ends in no other way.
+            Err(Failure::Interrupted(_)) if self.from_udp.is_some() => Ok(()),
+            outcome => outcome,
+        }
     }
 }
 
@@ -127,6 +147,7 @@ struct Session {
     sending: Arc<Sending>,
     signals: SignalFd,
     terminal: Terminal,
+    feed: Feed,
     sent: u64,
     bytes: u64,
     begun: Instant,
@@ -164,17 +185,12 @@ impl Session {
         }
     }
 
-    fn stream(
-        &mut self,
-        stream: &SendingChannel,
-        mut source: Source,
-        mut pace: Pace,
-    ) -> Result<(), Failure> {
-        while !source.is_over() {
+    fn stream(&mut self, stream: &SendingChannel, mut pace: Pace) -> Result<(), Failure> {
+        while !self.feed.is_over() {
             self.heed_signals()?;
-            if !source.has_datagram() {
-                self.await_source(&source)?;
-                source.fill()?;
+            if !self.feed.has_datagram() {
+                self.await_feed()?;
+                self.feed.fill()?;
                 continue;
             }
             let now = Instant::now();
@@ -183,26 +199,15 @@ impl Session {
                 self.rest(early);
                 continue;
             }
-            let most = pace.allowance(now, source.size()).min(RUN);
-            let datagrams = source.take(most);
+            let most = pace.allowance(now, self.feed.size()).min(RUN);
+            let datagrams = self.feed.take(most);
             let bytes = datagrams.iter().map(|d| d.len()).sum();
             pace.spend(now, datagrams.len(), bytes);
-            self.push(stream, &datagrams)?;
+            push(stream, &datagrams)?;
+            self.sent += datagrams.len() as u64;
+            self.bytes += bytes as u64;
+            self.show(stream);
         }
-        Ok(())
-    }
-
-    fn push(&mut self, stream: &SendingChannel, datagrams: &[&[u8]]) -> Result<(), Failure> {
-        let parts: Vec<[&[u8]; 1]> = datagrams.iter().map(|datagram| [*datagram]).collect();
-        let whole: Vec<&[&[u8]]> = parts.iter().map(<[&[u8]; 1]>::as_slice).collect();
-        let sent = stream.send(&whole, true);
-        sent.map_err(|errno| match errno {
-            Errno::EMSGSIZE => Failure::TooLarge(datagrams.first().map_or(0, |d| d.len())),
-            errno => Failure::Kernel(errno),
-        })?;
-        self.sent += datagrams.len() as u64;
-        self.bytes += datagrams.iter().map(|d| d.len() as u64).sum::<u64>();
-        self.show(stream);
         Ok(())
     }
 
@@ -220,9 +225,9 @@ impl Session {
     }
 
     /// Until there is something to read, or a signal.
-    fn await_source(&self, source: &Source) -> Result<(), Failure> {
+    fn await_feed(&self) -> Result<(), Failure> {
         let mut ready = [
-            PollFd::new(source.as_raw(), PollFd::IN),
+            PollFd::new(self.feed.as_raw(), PollFd::IN),
             PollFd::new(self.signals.fd.as_raw(), PollFd::IN),
         ];
         poll(&mut ready, None).map_err(Failure::Kernel)?;
@@ -259,7 +264,16 @@ impl Session {
             counted(receivers)
         );
         let counters = stream.counters();
+        let (too_long, unread) = match &self.feed {
+            Feed::Udp(udp) => (udp.too_long, u64::from(udp.dropped())),
+            Feed::Pieces(_) => (0, 0),
+        };
         for (count, what) in [
+            (too_long, "left out: longer than 65491 bytes"),
+            (
+                unread,
+                "dropped before they were read: the receive queue was full",
+            ),
             (counters.unheard, "datagrams while nobody was there"),
             (counters.dropped, "copies dropped: the send buffer was full"),
             (counters.failed, "copies refused: no route, or a firewall"),
@@ -269,6 +283,16 @@ impl Session {
             }
         }
         self.terminal.say(&text);
+    }
+}
+
+fn push(stream: &SendingChannel, datagrams: &[&[u8]]) -> Result<(), Failure> {
+    let parts: Vec<[&[u8]; 1]> = datagrams.iter().map(|datagram| [*datagram]).collect();
+    let whole: Vec<&[&[u8]]> = parts.iter().map(<[&[u8]; 1]>::as_slice).collect();
+    match stream.send(&whole, true) {
+        Ok(_) => Ok(()),
+        Err(Errno::EMSGSIZE) => Err(Failure::TooLarge(datagrams.first().map_or(0, |d| d.len()))),
+        Err(errno) => Err(Failure::Kernel(errno)),
     }
 }
 

@@ -181,12 +181,101 @@ fn map_says_which_rule_takes_an_address() {
 
 #[test]
 fn completions_name_the_subcommands() {
-    for shell in ["bash", "zsh", "fish"] {
+    // How each shell's script names a subcommand.
+    for (shell, before, after) in [
+        ("bash", "__", ")\n"),
+        ("zsh", "'", ":"),
+        ("fish", "-a \"", "\""),
+    ] {
         let (code, out, _) = ends(&["completions", shell]);
-        assert!(code == 0 && out.contains("completions"), "{shell}");
+        let named = |word: &str| out.contains(&format!("{before}{word}{after}"));
         assert!(
-            !out.contains("hold"),
-            "{shell}: that one is for `run` alone"
+            code == 0 && named("status") && named("completions"),
+            "{shell}"
         );
+        assert!(
+            !named("hold") && !named("try-capture"),
+            "{shell}: of `run` and `doctor` alone"
+        );
+    }
+}
+
+#[test]
+fn check_says_how_the_rules_are_understood_and_starts_nothing() {
+    let rules = "239.1.0.0/16=127.0.0.1 239.1.1.4=10.98.0.2 10.0.0.0/24:5019=10.0.0.5";
+    let (code, out, err) = ends(&["run", "--map", rules, "--refresh", "5s", "--check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{err}");
+    for words in [
+        "rule 1: 239.1.0.0/16=127.0.0.1\n  239.1.0.0:5000, for example\n",
+        "this host as 127.0.0.1 is the sender",
+        "rule 2: 239.1.1.4=10.98.0.2\n  239.1.1.4:5000 is taken by rule 1 before it\n",
+        "rule 3: 10.0.0.0/24:5019=10.0.0.5\n  10.0.0.0:5019, for example\n",
+        "FLEXCAST_REFRESH=5",
+    ] {
+        assert!(out.contains(words), "{words:?} in {out}");
+    }
+    let (code, _, err) = ends(&["run", "--map", "239.1.1.4=nonsense:", "--check"]);
+    assert!(code == 2 && err.contains("byte"), "{err}");
+    let (code, _, err) = ends(&["run", "--check"]);
+    assert!(code == 2 && err.contains("no rule given"), "{err}");
+}
+
+#[test]
+fn a_dry_run_says_what_would_run_and_refuses_what_would_be_refused() {
+    let mark = std::env::temp_dir().join(format!("dry-run-{}", std::process::id()));
+    let touch = format!("touch {}", mark.display());
+    let library = stand_in();
+    let map = ["run", "--map", "239.1.0.0/16=self", "-vv"];
+    let library = library.to_str().unwrap();
+    let more = ["--preload", library, "--wait-for", "239.1.1.4:5000=3:60"];
+    let (code, out, err) =
+        ends(&[&map[..], &more, &["--dry-run", "--", "sh", "-c", &touch]].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{err}");
+    assert!(!mark.exists(), "nothing was started");
+    for words in [
+        &format!("/sh -c {touch}\n"),
+        "after waiting for receivers, 239.1.1.4:5000=3:60\n",
+        &format!("with {library} and\nrule 1: 239.1.0.0/16=self\n"),
+        "FLEXCAST_LOG=info\n",
+    ] {
+        assert!(out.contains(words), "{words:?} in {out}");
+    }
+    let gone = ends(&[&map[..], &["--dry-run", "--", "/nowhere/at/all"]].concat());
+    assert_eq!(gone.0, 127, "{gone:?}");
+}
+
+#[test]
+fn each_setting_has_an_option_that_is_named_when_it_is_wrong() {
+    let map = ["run", "--map", "239.1.0.0/16=self"];
+    let given = [
+        ("--refresh", "8s"),
+        ("--heartbeat", "200ms"),
+        ("--hold", "20s"),
+        ("--path", "user"),
+        ("--log", "debug,/tmp/log"),
+        ("--port", "7451"),
+        ("--self", "192.0.2.1"),
+    ];
+    let options: Vec<&str> = given
+        .iter()
+        .flat_map(|(name, value)| [*name, *value])
+        .collect();
+    let (code, out, _) = ends(&[&map[..], &options, &["--check"]].concat());
+    assert_eq!(code, 0, "{out}");
+    for variable in [
+        "FLEXCAST_REFRESH=8",
+        "FLEXCAST_HEARTBEAT=200ms",
+        "FLEXCAST_HOLD=20",
+        "FLEXCAST_PATH=user",
+        "FLEXCAST_LOG=debug,/tmp/log",
+        "FLEXCAST_PORT=7451",
+        "FLEXCAST_SELF=192.0.2.1",
+    ] {
+        assert!(out.contains(variable), "{variable} in {out}");
+    }
+    for name in ["--refresh", "--heartbeat", "--hold", "--path", "--log"] {
+        let (code, _, err) = ends(&[&map[..], &[name, "nonsense", "--check"]].concat());
+        let words = format!("{name}=\"nonsense\": expected ");
+        assert!(code == 2 && err.contains(&words), "{err}");
     }
 }

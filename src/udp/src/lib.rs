@@ -18,6 +18,7 @@ pub mod fan_out;
 mod fd;
 pub mod filter;
 pub mod icmp;
+mod multicast;
 pub mod process;
 pub mod raw;
 mod refusal;

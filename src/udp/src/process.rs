@@ -20,7 +20,7 @@ pub use diagnosis::udp_sockets;
 pub use files::{count_entries, list_entries, read_file, read_link};
 pub use identity::{capabilities, pid, random_fill, random_u64, tid, uid, Capabilities};
 pub use netlink::{interface_of, is_local, local_addresses};
-pub use network::{interfaces, own_network, Interface};
+pub use network::{interface_index, interfaces, own_network, Interface};
 pub use readiness::{poll, Epoll, Event, EventFd, Events, Interest, PollFd};
 pub use signals::{block_signals, restore_signals, SignalFd, SignalMask, SIGINT, SIGTERM};
 

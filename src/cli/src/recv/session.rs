@@ -14,7 +14,8 @@ use flexcast_wire::{Reason, Verdict};
 use super::words::{because, in_words};
 use super::Recv;
 use crate::failure::Failure;
-use crate::output::{Output, Stop};
+use crate::output::Stop;
+use crate::sink::Sink;
 use crate::terminal::{bit_rate, spaced, Terminal};
 
 /// Between two looks of the progress line.
@@ -51,7 +52,7 @@ impl From<Stop> for Over {
 pub(super) struct Session<'a> {
     limits: &'a Recv,
     feeds: Vec<Feed>,
-    output: Output,
+    sink: Sink,
     terminal: Terminal,
     /// Datagrams written.
     written: u64,
@@ -67,7 +68,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(
         limits: &'a Recv,
         receivers: Vec<Receiver>,
-        output: Output,
+        sink: Sink,
         terminal: Terminal,
     ) -> Session<'a> {
         let begun = Instant::now();
@@ -79,7 +80,7 @@ impl<'a> Session<'a> {
         Session {
             limits,
             feeds: feeds.collect(),
-            output,
+            sink,
             terminal,
             written: 0,
             begun,
@@ -102,13 +103,13 @@ impl<'a> Session<'a> {
                 false => self.is_over(),
             };
             if let Some(over) = over {
-                return match (self.output.finish(signal), over) {
+                return match (self.sink.finish(signal), over) {
                     (Err(Stop::Failed(failure)), Over::Well) => Over::Failed(failure),
                     (_, over) => over,
                 };
             }
             if !busy {
-                if let Err(stop) = self.output.write() {
+                if let Err(stop) = self.sink.write() {
                     return stop.into();
                 }
             }
@@ -135,7 +136,7 @@ impl<'a> Session<'a> {
                 busy = true;
                 match event {
                     Event::Datagram(datagram) => {
-                        self.output.push(datagram)?;
+                        self.sink.push(datagram)?;
                         self.written += 1;
                         self.last = Instant::now();
                         feed.ended = false;
@@ -241,7 +242,7 @@ impl<'a> Session<'a> {
         let span = until.unwrap_or(Time::NEVER).since(present);
         let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let mut ready = vec![
-            self.output.watch(),
+            self.sink.watch(),
             PollFd::new(signals.fd.as_raw(), PollFd::IN),
         ];
         let sockets = self.feeds.iter().map(|feed| feed.receiver.as_raw());
@@ -265,6 +266,11 @@ impl<'a> Session<'a> {
             drops += u64::from(feed.receiver.queue_drops());
         }
         (all, drops)
+    }
+
+    /// Datagrams that a gateway could not send on.
+    pub(super) fn refused(&self) -> u64 {
+        self.sink.refused()
     }
 
     /// Leaves all channels; what is still to be said is said there.

@@ -1,6 +1,7 @@
 //! `flexcast send` to `flexcast recv` over loopback, in a namespace of the test's own:
 //! bytes, counts, losses, ends, exit codes.
 
+mod gateways;
 mod room;
 mod wait_for;
 

@@ -41,6 +41,16 @@ pub fn interfaces() -> Result<Vec<Interface>, Errno> {
         .collect())
 }
 
+/// The number of an interface of this thread's network namespace.
+///
+/// # Errors
+/// `ENODEV` where there is none of this name.
+pub fn interface_index(name: &str) -> Result<u32, Errno> {
+    let socket = UdpSocket::new(Family::V4)?;
+    let mut request = Request::of(name).ok_or(Errno::ENODEV)?;
+    Ok(request.ask(&socket, libc::SIOCGIFINDEX)?.number())
+}
+
 /// None where it has gone meanwhile.
 fn look_at(socket: &UdpSocket, name: &str) -> Option<Interface> {
     let mut request = Request::of(name)?;

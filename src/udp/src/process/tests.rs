@@ -322,6 +322,8 @@ fn interfaces_are_told_and_a_network_of_ones_own_has_loopback_alone() {
     );
     let veth = interfaces().unwrap().into_iter().find(|i| i.name == "v0");
     assert_eq!(veth.unwrap().computes_checksums, Some(true));
+    assert!(interface_index("v0").is_ok_and(|index| index > 1));
+    assert_eq!(interface_index("v9"), Err(Errno::ENODEV));
     let there = thread::spawn(|| own_network().and_then(|()| interfaces()));
     let there = there.join().unwrap().unwrap();
     let [lo] = &there[..] else {
