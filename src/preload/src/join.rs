@@ -35,7 +35,7 @@ use libc::c_int;
 pub(crate) use called::{call, show_connected, Called};
 pub(crate) use request::{concerns, LONGEST};
 pub(crate) use shown::{change_group, change_source, changed, Changed};
-pub(crate) use shown_options::Shown;
+pub(crate) use shown_options::{Shown, ShownOptions};
 
 use crate::hook::Verdict;
 use crate::life::lock;
@@ -46,7 +46,6 @@ use crate::{push, table};
 use memberships::Memberships;
 use receiver::Receiving;
 use request::{Change, Interface, Mode, Request};
-use shown_options::ShownOptions;
 
 /// What this role keeps about a socket.
 #[derive(Debug, Default)]
@@ -151,6 +150,11 @@ fn settle_late(world: &World, socket: &Arc<Socket>, fd: c_int, joining: &mut Joi
     if let Err(number) = receiver::settle(world, socket, fd, joining) {
         log::warn!("a join that waited for its port fails: error {number}");
     }
+}
+
+/// Whether we have bound it, or it receives by us.
+pub(crate) fn has_part_in(socket: &Socket) -> bool {
+    lock(&socket.joining).is_ours()
 }
 
 /// The program connects one of ours, or undoes that (none); none: no receiving socket.

@@ -5,8 +5,9 @@
 //!   program ── hooks/* ── foreign: one relaxed load (marks), then the real function
 //!                  │
 //!                  └── ours: table → Socket ─┬─ push: this host is the sender
-//!                                         ├─ join: this host receives
-//!                                         └─ call: and talks to the sender
+//!                                            ├─ listen: it sends to whoever asks
+//!                                            ├─ join: this host receives
+//!                                            └─ call: and talks to the sender
 //! ```
 //! Promises, as a guest in somebody else's process: nothing is printed (but one
 //! line on standard error where the settings are wrong), `errno` changes only on
@@ -22,6 +23,7 @@ mod hook;
 mod hooks;
 mod join;
 mod life;
+mod listen;
 mod log;
 mod marks;
 mod name;

@@ -3,7 +3,8 @@
 //! ```text
 //!   FOREIGN ── socket() of a mapped family, with a map ──► CANDIDATE
 //!   CANDIDATE ── first mapped use, or dup ──► OURS        (table has its Socket)
-//!   CANDIDATE, OURS ── close, before the kernel's ──► FOREIGN
+//!   OURS ── listen, or made by accept ──► SERVING         (ours, of role *listens*)
+//!   CANDIDATE, OURS, SERVING ── close, before the kernel's ──► FOREIGN
 //! ```
 //! Promises: a foreign descriptor costs one relaxed load, and no page is touched for
 //! numbers that were never marked. Is not the truth: a close may bypass us, so what
@@ -25,6 +26,9 @@ pub(crate) enum Mark {
     Candidate,
     /// It has a `Socket` in the table.
     Ours,
+    /// Ours, and receive calls on it mean what they do on a stream socket; [`get`]
+    /// says [`Mark::Ours`].
+    Serving,
 }
 
 /// Zero, in pages that the kernel provides when they are written.
@@ -38,6 +42,13 @@ pub(crate) fn is_foreign(fd: c_int) -> bool {
     // A negative number is beyond the table's end.
     let mark = MARKS.get(fd.cast_unsigned() as usize);
     mark.is_none_or(|mark| mark.load(Ordering::Relaxed) == 0)
+}
+
+/// Whether `fd` listens, or was accepted by us.
+#[inline(always)]
+pub(crate) fn is_serving(fd: c_int) -> bool {
+    let mark = MARKS.get(fd.cast_unsigned() as usize);
+    mark.is_some_and(|mark| mark.load(Ordering::Relaxed) == Mark::Serving as u8)
 }
 
 /// What `fd` is.

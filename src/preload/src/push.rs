@@ -7,6 +7,7 @@
 //!                ├─ a mapped group, others send ────► dropped, counted, said once
 //!                ├─ a named group on no named port ─► kernel, its lack of multicast hidden
 //!                └─ else ───────────────────────────► kernel
+//!   accepted socket ──────────────────────────────► its delivery (`listen`)
 //! ```
 //! Promises: multicast manners (nobody there is no error, unless `empty=error`); never
 //! EAGAIN or ENOBUFS; the kernel socket of a sender is never connected and always has
@@ -18,20 +19,21 @@ mod datagrams;
 mod local;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use flexcast_rules::Push;
 use flexcast_runtime::kernel::sockopt;
 use flexcast_wire::{Channel, ChannelId};
 use libc::c_int;
 
-pub(crate) use channel::{finish, forget, is_internal};
+pub(crate) use channel::{finish, forget, is_internal, may_wait, sending};
 pub(crate) use connection::{connect, disconnect, shutdown};
-pub(crate) use datagrams::{length, Message};
+pub(crate) use datagrams::{length, split, Message};
 
 use crate::hook::Verdict;
 use crate::join::Called;
 use crate::life::lock;
+use crate::listen::Accepted;
 use crate::name::{Family, Name};
 use crate::socket::Socket;
 use crate::world::{self, World};
@@ -71,6 +73,10 @@ enum Target {
     /// Where the parent process had connected it.
     Inherited,
     Channel(Arc<Pushed>),
+    /// An accepted socket: its audience, and nobody else.
+    Delivery(Arc<Accepted>),
+    /// The parent process had accepted it: the audience is the parent's.
+    Elsewhere,
 }
 
 /// A destination's meaning before a channel is opened for it.
@@ -111,10 +117,31 @@ fn own_channel(to: SocketAddr, sender: Option<std::net::IpAddr>, id: ChannelId) 
 impl Pushing {
     /// What a forked child goes on with: channels are its own to open.
     pub(crate) fn inherited(&self) -> Pushing {
+        let connected = self.connected.as_ref().map(|target| match target {
+            Target::Delivery(_) | Target::Elsewhere => Target::Elsewhere,
+            _ => Target::Inherited,
+        });
         Pushing {
-            connected: self.connected.as_ref().map(|_| Target::Inherited),
+            connected,
             shut: self.shut,
             ..Pushing::default()
+        }
+    }
+
+    /// What an accepted socket begins with.
+    pub(crate) fn accepted(delivery: Arc<Accepted>) -> Pushing {
+        Pushing {
+            prepared: true,
+            connected: Some(Target::Delivery(delivery)),
+            ..Pushing::default()
+        }
+    }
+
+    /// The delivery of an accepted socket.
+    pub(crate) fn delivery(&self) -> Option<&Arc<Accepted>> {
+        match &self.connected {
+            Some(Target::Delivery(delivery)) => Some(delivery),
+            _ => None,
         }
     }
 
@@ -185,6 +212,7 @@ pub(crate) fn leaves(fd: c_int, to: Option<SocketAddr>) -> bool {
     match (to, world::world()) {
         (None, _) => marks::get(fd) != marks::Mark::Ours,
         (Some(_), None) => true,
+        (Some(_), _) if marks::is_serving(fd) => false,
         (Some(to), Some(world)) => {
             world.map().match_of(to).is_none() && !world.map().names_group(to.ip())
         }
@@ -222,7 +250,12 @@ pub(crate) fn send_run(
         },
     };
     let mut pushing = lock(&socket.pushing);
-    let target = match first.to {
+    // An accepted socket has one peer, whatever a message says.
+    let to = match pushing.connected {
+        Some(Target::Delivery(_) | Target::Elsewhere) => None,
+        _ => first.to,
+    };
+    let target = match to {
         Some(to) if fits(socket.family(), to) => pushing.target(world, &socket, fd, to),
         Some(_) => Target::Kernel,
         None => match (&pushing.connected, socket.peer()) {
@@ -256,27 +289,49 @@ pub(crate) fn send_run(
             }
             Verdict::Done(first.answer())
         }
+        Target::Elsewhere => Verdict::Fail(libc::EPIPE),
         Target::Channel(pushed) => {
             let same = messages.iter().take_while(|m| m.to == first.to).count();
-            let (run, segment) = (&messages[..same], pushing.segment);
-            let held = hold_back(&mut pushing, &run[0], flags);
-            drop(pushing);
-            match held {
-                Held::Back => Verdict::Done(first.answer()),
-                Held::Before(bytes) => {
-                    let mut whole = Message {
-                        parts: vec![bytes.as_slice()],
-                        ..run[0].clone()
-                    };
-                    whole.parts.extend_from_slice(&run[0].parts);
-                    match pushed.send(fd, std::slice::from_ref(&whole), segment, flags, sent) {
-                        Verdict::Done(_) => Verdict::Done(first.answer()),
-                        other => other,
-                    }
-                }
-                Held::Nothing => pushed.send(fd, run, segment, flags, sent),
+            let send = |run: &[Message<'_>], segment, sent: &mut usize| {
+                pushed.send(fd, run, segment, flags, sent)
+            };
+            with_held(pushing, &messages[..same], flags, sent, send)
+        }
+        Target::Delivery(delivery) => {
+            let send = |run: &[Message<'_>], segment, sent: &mut usize| {
+                delivery.send(fd, run, segment, flags, sent)
+            };
+            with_held(pushing, messages, flags, sent, send)
+        }
+    }
+}
+
+/// Sends messages of one destination by `send`, which is given the socket's
+/// UDP_SEGMENT, behind the parts that were kept back.
+fn with_held(
+    mut pushing: MutexGuard<'_, Pushing>,
+    run: &[Message<'_>],
+    flags: c_int,
+    sent: &mut usize,
+    send: impl Fn(&[Message<'_>], usize, &mut usize) -> Verdict,
+) -> Verdict {
+    let (first, segment) = (&run[0], pushing.segment);
+    let held = hold_back(&mut pushing, first, flags);
+    drop(pushing);
+    match held {
+        Held::Back => Verdict::Done(first.answer()),
+        Held::Before(bytes) => {
+            let mut whole = Message {
+                parts: vec![bytes.as_slice()],
+                ..first.clone()
+            };
+            whole.parts.extend_from_slice(&first.parts);
+            match send(std::slice::from_ref(&whole), segment, sent) {
+                Verdict::Done(_) => Verdict::Done(first.answer()),
+                other => other,
             }
         }
+        Held::Nothing => send(run, segment, sent),
     }
 }
 

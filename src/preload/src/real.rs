@@ -123,6 +123,9 @@ const NONE: libc::c_long = -1;
 
 functions! {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int = libc::SYS_socket;
+    fn listen(fd: c_int, backlog: c_int) -> c_int = libc::SYS_listen;
+    fn accept(fd: c_int, name: *mut sockaddr, length: *mut socklen_t) -> c_int = libc::SYS_accept;
+    fn accept4(fd: c_int, name: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int = libc::SYS_accept4;
     fn bind(fd: c_int, name: *const sockaddr, length: socklen_t) -> c_int = libc::SYS_bind;
     fn connect(fd: c_int, name: *const sockaddr, length: socklen_t) -> c_int = libc::SYS_connect;
     fn getsockname(fd: c_int, name: *mut sockaddr, length: *mut socklen_t) -> c_int = libc::SYS_getsockname;
@@ -146,6 +149,9 @@ functions! {
     fn write(fd: c_int, data: *const c_void, length: size_t) -> ssize_t = libc::SYS_write;
     fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t = libc::SYS_writev;
 
+    fn recv(fd: c_int, data: *mut c_void, length: size_t, flags: c_int) -> ssize_t = libc::SYS_recvfrom;
+    fn read(fd: c_int, data: *mut c_void, length: size_t) -> ssize_t = libc::SYS_read;
+    fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t = libc::SYS_readv;
     fn recvfrom(fd: c_int, data: *mut c_void, length: size_t, flags: c_int, name: *mut sockaddr, name_length: *mut socklen_t) -> ssize_t = libc::SYS_recvfrom;
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::SYS_recvmsg;
     fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, limit: *mut libc::timespec) -> c_int = libc::SYS_recvmmsg;

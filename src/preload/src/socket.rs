@@ -5,7 +5,7 @@
 //! what they keep about a socket are `push`'s and `join`'s fields here.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use flexcast_runtime::kernel::sockopt;
@@ -13,6 +13,8 @@ use libc::c_int;
 
 use crate::join::Joining;
 use crate::life::lock;
+use crate::listen::Serving;
+use crate::marks::Mark;
 use crate::name::Family;
 use crate::push::Pushing;
 
@@ -30,6 +32,10 @@ pub(crate) struct Socket {
     pub(crate) pushing: Mutex<Pushing>,
     /// Roles *joins a group* and *calls*.
     pub(crate) joining: Mutex<Joining>,
+    /// Role *listens*: a listening socket.
+    pub(crate) serving: Mutex<Serving>,
+    /// It listens, or was accepted.
+    serves: AtomicBool,
 }
 
 /// What the naming calls answer instead of the kernel.
@@ -53,6 +59,8 @@ impl Socket {
             names: Mutex::default(),
             pushing: Mutex::default(),
             joining: Mutex::default(),
+            serving: Mutex::default(),
+            serves: AtomicBool::new(false),
         })
     }
 
@@ -62,6 +70,7 @@ impl Socket {
         let names = *self.names.try_lock().ok()?;
         let pushing = self.pushing.try_lock().ok()?.inherited();
         let joining = self.joining.try_lock().ok()?.inherited();
+        let serving = self.serving.try_lock().ok()?.inherited();
         Some(Socket {
             cookie: AtomicU64::new(self.cookie()),
             coming: AtomicU64::new(0),
@@ -70,7 +79,22 @@ impl Socket {
             names: Mutex::new(names),
             pushing: Mutex::new(pushing),
             joining: Mutex::new(joining),
+            serving: Mutex::new(serving),
+            serves: AtomicBool::new(false),
         })
+    }
+
+    /// It listens, or was accepted: numbers are to be marked accordingly.
+    pub(crate) fn serve(&self) {
+        self.serves.store(true, Ordering::Relaxed);
+    }
+
+    /// How its numbers are marked.
+    pub(crate) fn mark(&self) -> Mark {
+        match self.serves.load(Ordering::Relaxed) {
+            true => Mark::Serving,
+            false => Mark::Ours,
+        }
     }
 
     /// Whether `fd` is this very socket.

@@ -89,7 +89,7 @@ fn inherit(fd: c_int) -> Option<Arc<Socket>> {
 pub(crate) fn adopt(fd: c_int) -> Option<Arc<Socket>> {
     match marks::get(fd) {
         Mark::Foreign => None,
-        Mark::Ours => find(fd).or_else(|| adopt_candidate(fd)),
+        Mark::Ours | Mark::Serving => find(fd).or_else(|| adopt_candidate(fd)),
         Mark::Candidate => adopt_candidate(fd),
     }
 }
@@ -110,6 +110,15 @@ fn adopt_candidate(fd: c_int) -> Option<Arc<Socket>> {
     Some(socket)
 }
 
+/// It has begun to listen, or is just accepted: its numbers say so from now on.
+pub(crate) fn serves(socket: &Arc<Socket>) {
+    socket.serve();
+    let numbers = lock(&TABLE.get().numbers);
+    for (fd, _) in numbers.iter().filter(|(_, s)| Arc::ptr_eq(s, socket)) {
+        marks::set(*fd, socket.mark());
+    }
+}
+
 /// The numbers that name it.
 pub(crate) fn numbers_of(socket: &Socket) -> Vec<c_int> {
     let numbers = lock(&TABLE.get().numbers);
@@ -120,7 +129,7 @@ pub(crate) fn numbers_of(socket: &Socket) -> Vec<c_int> {
 }
 
 fn enter(numbers: &mut BTreeMap<c_int, Arc<Socket>>, fd: c_int, socket: &Arc<Socket>) {
-    if !marks::set(fd, Mark::Ours) {
+    if !marks::set(fd, socket.mark()) {
         return;
     }
     let before = numbers.insert(fd, socket.clone());
@@ -184,7 +193,7 @@ pub(crate) fn still_open(fd: c_int, closing: Closing) {
         Mark::Candidate => {
             marks::set(fd, Mark::Candidate);
         }
-        Mark::Ours => {
+        Mark::Ours | Mark::Serving => {
             marks::set(fd, Mark::Candidate);
             let known = (closing.cookie != 0).then(|| take_closing(closing.cookie));
             if let Some(socket) = known.flatten() {

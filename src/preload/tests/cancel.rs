@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use flexcast_runtime::native::{Receiver, ReceiverSettings};
 use flexcast_testbed::World;
+use flexcast_wire::{Channel, ChannelId};
 
 mod support;
 
@@ -23,6 +25,30 @@ fn a_thread_cancelled_in_a_call_that_we_leave_alone_leaves_the_process_running()
             let out = support::finish(command.arg("foreign"), Duration::from_secs(30));
             assert_eq!(out, expected, "{library:?}, {map:?}");
         }
+    }
+}
+
+#[test]
+fn a_thread_cancelled_while_it_accepts_or_serves_leaves_the_process_running() {
+    let libraries = support::libraries();
+    let test = "a_thread_cancelled_while_it_accepts_or_serves_leaves_the_process_running";
+    let Some(_world) = World::enter(test) else {
+        return;
+    };
+    let program = support::program("cancel.c", &[]);
+    let channel = Channel::new([127, 0, 0, 1].into(), ChannelId::new(4100).unwrap());
+    // It asks, and asks again for the next program, until the test ends.
+    std::thread::spawn(move || {
+        let mut receiver = Receiver::open(ReceiverSettings::new(channel, 7450)).unwrap();
+        loop {
+            let _ = receiver.next(Some(Duration::from_millis(50)));
+        }
+    });
+    for library in libraries {
+        let mut command = support::preloaded(&library, Some("127.0.0.1:4000-4100"), &program);
+        let out = support::finish(command.arg("listens"), Duration::from_secs(30));
+        let cancelled = out.lines().filter(|line| line.ends_with(" cancelled"));
+        assert_eq!(cancelled.count(), 9, "{library:?}: {out}");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::guard::guarded;
 use crate::hook::{cancellation_point, fail, Verdict};
 use crate::name::{self, Name};
 use crate::socket::Socket;
-use crate::{call, join, marks, push, real, table};
+use crate::{call, join, listen, marks, push, real, table};
 
 /// The answer of a call whose verdict is not the kernel's.
 fn answer(verdict: Verdict) -> c_int {
@@ -52,6 +52,9 @@ unsafe fn connecting(fd: c_int, address: *const sockaddr, length: socklen_t) -> 
         let undoes = name::family(address, length) == Some(libc::AF_UNSPEC);
         if target.is_none() && !undoes {
             return Verdict::Kernel;
+        }
+        if let Some(verdict) = listen::connect(fd) {
+            return verdict;
         }
         if let Some(verdict) = target.and_then(|target| call::connect(fd, target)) {
             return verdict;
@@ -154,7 +157,9 @@ redhook::hook! {
         }
         let verdict = guarded(Verdict::Kernel, || {
             let verdict = table::find(fd).and_then(|socket| {
-                join::shutdown(&socket, fd, how).or_else(|| push::shutdown(&socket, fd, how))
+                listen::shutdown(&socket, fd, how)
+                    .or_else(|| join::shutdown(&socket, fd, how))
+                    .or_else(|| push::shutdown(&socket, fd, how))
             });
             verdict.unwrap_or(Verdict::Kernel)
         });

@@ -11,7 +11,7 @@ use libc::{c_int, c_void, socklen_t};
 use crate::guard::guarded;
 use crate::hook::{fail, hide_missing_multicast, Verdict};
 use crate::join::{self, Shown, SourceList};
-use crate::{errno, marks, push, real};
+use crate::{errno, listen, marks, push, real};
 
 /// The value, as far as anybody looks.
 unsafe fn bytes<'a>(value: *const c_void, length: socklen_t) -> &'a [u8] {
@@ -31,7 +31,9 @@ unsafe fn decide(
     guarded(Verdict::Kernel, || {
         // A candidate has nothing but joins to lose.
         if marks::get(fd) == marks::Mark::Ours || join::concerns(level, name) {
-            let verdict = join::set_option(fd, level, name, bytes(value, length));
+            let given = bytes(value, length);
+            let verdict = listen::set_option(fd, level, name, given)
+                .or_else(|| join::set_option(fd, level, name, given));
             return verdict.unwrap_or(Verdict::Kernel);
         }
         Verdict::Kernel
@@ -123,7 +125,8 @@ unsafe fn answer(
     length: *mut socklen_t,
 ) -> Verdict {
     guarded(Verdict::Kernel, || {
-        match join::get_option(fd, level, name) {
+        let shown = listen::get_option(fd, level, name);
+        match shown.or_else(|| join::get_option(fd, level, name)) {
             Some(Shown::Word(on)) => return give_word(level, on, value, length),
             Some(Shown::Nothing) if length.is_null() => return Verdict::Fail(libc::EFAULT),
             Some(Shown::Nothing) => {

@@ -3,8 +3,8 @@
 //!
 //! Promises: the kernel's own receive call with the program's own arguments; what is
 //! changed is the source of a stream's datagram, and the group in its ancillary data.
-//! Queued errors (MSG_ERRQUEUE) are left alone. recv, read and readv need no hook:
-//! the payload is the kernel's. All are cancellation points, so the frames hold
+//! Queued errors (MSG_ERRQUEUE) are left alone. Sockets that listen or were accepted
+//! have an end of file, and no source (`reading`). All are cancellation points, so the frames hold
 //! nothing that is dropped. Is not the meaning (`join`).
 
 use std::ptr;
@@ -13,6 +13,7 @@ use libc::{
     c_int, c_uint, c_void, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec,
 };
 
+use super::reading;
 use crate::guard::guarded_anyway;
 use crate::hook::cancellation_point;
 use crate::join::{self, Changed};
@@ -61,6 +62,19 @@ cancellation_point! {
         name: *mut sockaddr,
         name_length: *mut socklen_t,
     ) -> ssize_t {
+        if marks::is_serving(fd) && flags & libc::MSG_ERRQUEUE == 0 {
+            let received = match reading::before(fd) {
+                Some(answer) => answer,
+                None => {
+                    let (nobody, none) = (ptr::null_mut(), ptr::null_mut());
+                    reading::after(fd, real::recvfrom(fd, data, length, flags, nobody, none))
+                }
+            };
+            if received >= 0 && !name_length.is_null() {
+                name_length.write_unaligned(0);
+            }
+            return received;
+        }
         if name.is_null() || name_length.is_null() || changed(fd, flags) == Changed::Nothing {
             return real::recvfrom(fd, data, length, flags, name, name_length);
         }
@@ -96,6 +110,18 @@ cancellation_point! {
 
 cancellation_point! {
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+        if marks::is_serving(fd) && flags & libc::MSG_ERRQUEUE == 0 && !message.is_null() {
+            let received = match reading::before(fd) {
+                Some(answer) => answer,
+                None => reading::after(fd, real::recvmsg(fd, message, flags)),
+            };
+            if received >= 0 {
+                (*message).msg_namelen = 0;
+                (*message).msg_controllen = 0;
+                (*message).msg_flags = 0;
+            }
+            return received;
+        }
         let changed = changed(fd, flags);
         if changed == Changed::Nothing || message.is_null() {
             return real::recvmsg(fd, message, flags);

@@ -1,4 +1,4 @@
-//! Options that a receiving socket cannot have as the program sets them.
+//! Options that a receiving or listening socket cannot have as the program sets them.
 //!
 //! ```text
 //!   SO_REUSEADDR, SO_REUSEPORT   a foreign binder of its port would take the stream
@@ -44,7 +44,7 @@ pub(crate) enum Shown {
 
 /// What the program has set.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct ShownOptions {
+pub(crate) struct ShownOptions {
     on: [bool; LIST.len()],
     /// A socket of its family has no such option.
     absent: [bool; LIST.len()],
@@ -53,7 +53,7 @@ pub(super) struct ShownOptions {
 
 impl ShownOptions {
     /// Reads them of a socket that still has them.
-    pub(super) fn of(fd: c_int) -> ShownOptions {
+    pub(crate) fn of(fd: c_int) -> ShownOptions {
         let values = LIST.map(|(level, name)| sockopt::get_u32(fd, level, name));
         ShownOptions {
             on: values.map(|value| value.is_ok_and(|value| value != 0)),
@@ -63,13 +63,13 @@ impl ShownOptions {
     }
 
     /// Whether others may bind to the same port.
-    pub(super) fn shares_port(&self) -> bool {
+    pub(crate) fn shares_port(&self) -> bool {
         self.on[REUSE_ADDRESS] || self.on[REUSE_PORT]
     }
 
     /// Turns off in the kernel what a receiving socket cannot have; the sharing of
     /// its port as well, where it has a port of its own.
-    pub(super) fn turn_off(&self, fd: c_int, own_port: bool) {
+    pub(crate) fn turn_off(&self, fd: c_int, own_port: bool) {
         for (at, (level, name)) in LIST.into_iter().enumerate() {
             if self.on[at] && (own_port || at > REUSE_PORT) {
                 // A failure leaves what was there.
@@ -79,7 +79,7 @@ impl ShownOptions {
     }
 
     /// Turns on in the kernel what the program has set.
-    pub(super) fn turn_on(&self, fd: c_int) {
+    pub(crate) fn turn_on(&self, fd: c_int) {
         for (at, (level, name)) in LIST.into_iter().enumerate() {
             if self.on[at] {
                 let _ = sockopt::set_u32(fd, level, name, 1);
@@ -93,7 +93,7 @@ impl ShownOptions {
     }
 
     /// What reading an option gives; none: the kernel's answer.
-    pub(super) fn get(&self, level: c_int, name: c_int) -> Option<Shown> {
+    pub(crate) fn get(&self, level: c_int, name: c_int) -> Option<Shown> {
         if (level, name) == (libc::SOL_SOCKET, SO_GET_FILTER) {
             return Some(Shown::Nothing);
         }
@@ -101,7 +101,7 @@ impl ShownOptions {
     }
 
     /// The program sets one; none where it is the kernel's.
-    pub(super) fn set(
+    pub(crate) fn set(
         &mut self,
         level: c_int,
         name: c_int,

@@ -23,7 +23,7 @@ use flexcast_runtime::{Errno, NodeSettings};
 use flexcast_wire::{Channel, ChannelId};
 use libc::c_int;
 
-use super::datagrams::Message;
+use super::datagrams::{split, Message};
 use crate::hook::Verdict;
 use crate::life::{lock, PerProcess};
 use crate::world::{self, World};
@@ -32,8 +32,6 @@ use crate::world::{self, World};
 const SLICE: Duration = Duration::from_millis(100);
 /// How long after a failed start the next is tried.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest body of a stream datagram, on IPv4 and IPv6.
-const LONGEST: (usize, usize) = (65_491, 65_511);
 /// Groups of others' that are said to be dropped; more are only counted.
 const MOST_TOLD: usize = 256;
 
@@ -151,7 +149,7 @@ pub(crate) fn is_internal(fd: c_int) -> bool {
 }
 
 /// The sender of this process, started where it can be.
-fn sending() -> Option<Arc<Sending>> {
+pub(crate) fn sending() -> Option<Arc<Sending>> {
     let mut sender = lock(&CHANNELS.get().sender);
     if let Some(running) = &sender.running {
         return Some(running.clone());
@@ -271,15 +269,7 @@ impl Pushed {
         if !self.wait() {
             return Verdict::Again;
         }
-        let longest = match self.channel.sender {
-            IpAddr::V4(_) => LONGEST.0,
-            IpAddr::V6(_) => LONGEST.1,
-        };
-        let datagrams: Vec<Vec<Vec<&[u8]>>> = messages
-            .iter()
-            .map(|m| m.datagrams(if m.segment == 0 { segment } else { m.segment }))
-            .take_while(|split| split.iter().all(|d| length(d) <= longest))
-            .collect();
+        let datagrams = split(messages, segment, self.channel.sender);
         if datagrams.is_empty() {
             return Verdict::Fail(libc::EMSGSIZE);
         }
@@ -292,9 +282,7 @@ impl Pushed {
         }
         if let Some(channel) = channel {
             let flat: Vec<&[&[u8]]> = datagrams.iter().flatten().map(Vec::as_slice).collect();
-            let block =
-                flags & libc::MSG_DONTWAIT == 0 && !sockopt::is_nonblocking(fd).unwrap_or(false);
-            match channel.send(&flat, block) {
+            match channel.send(&flat, may_wait(fd, flags)) {
                 Ok(_) => {}
                 Err(Errno::EMSGSIZE) => return Verdict::Fail(libc::EMSGSIZE),
                 Err(error) => ::log::debug!("{self}: {error}"),
@@ -304,6 +292,7 @@ impl Pushed {
     }
 }
 
-fn length(parts: &[&[u8]]) -> usize {
-    parts.iter().map(|part| part.len()).sum()
+/// Whether a send call may wait for room.
+pub(crate) fn may_wait(fd: c_int, flags: c_int) -> bool {
+    flags & libc::MSG_DONTWAIT == 0 && !sockopt::is_nonblocking(fd).unwrap_or(false)
 }

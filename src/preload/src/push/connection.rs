@@ -108,11 +108,13 @@ pub(crate) fn shutdown(socket: &Arc<Socket>, fd: c_int, how: c_int) -> Option<Ve
     };
     pushing.shut |= writes;
     drop(pushing);
+    match target {
+        Target::Delivery(delivery) => delivery.shut_down(fd, writes),
+        Target::Channel(pushed) if writes => pushed.end(),
+        _ => {}
+    }
     if reads {
         local::shut_reading_in_kernel(fd);
-    }
-    if let (Target::Channel(pushed), true) = (target, writes) {
-        pushed.end();
     }
     Some(Verdict::Done(0))
 }

@@ -4,7 +4,7 @@
 //! Promises: the program's bytes are lent, never copied; UDP_SEGMENT's long messages
 //! become datagrams of the segment's size, the last one shorter. Is not the sending.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use libc::{c_int, c_void, iovec, msghdr, size_t};
 
@@ -14,6 +14,8 @@ use crate::name;
 const MOST_PARTS: usize = 1024;
 /// No datagram is longer; what is longer is refused unread.
 const MOST_BYTES: usize = 65_535;
+/// The longest body of a stream datagram, on IPv4 and IPv6.
+const LONGEST: (usize, usize) = (65_491, 65_511);
 
 /// One message: the program's memory, lent for the call.
 #[derive(Clone, Debug)]
@@ -114,6 +116,26 @@ impl<'a> Message<'a> {
         }
         datagrams
     }
+}
+
+/// What messages become on a stream of `sender`'s, up to the first one that is too long;
+/// `segment`: the socket's UDP_SEGMENT.
+pub(crate) fn split<'a>(
+    messages: &[Message<'a>],
+    segment: usize,
+    sender: IpAddr,
+) -> Vec<Vec<Vec<&'a [u8]>>> {
+    let longest = match sender {
+        IpAddr::V4(_) => LONGEST.0,
+        IpAddr::V6(_) => LONGEST.1,
+    };
+    let length = |parts: &Vec<&[u8]>| parts.iter().map(|part| part.len()).sum::<usize>();
+    let datagrams = |m: &Message<'a>| match m.segment {
+        0 => m.datagrams(segment),
+        own => m.datagrams(own),
+    };
+    let fits = |split: &Vec<Vec<&[u8]>>| split.iter().all(|d| length(d) <= longest);
+    messages.iter().map(datagrams).take_while(fits).collect()
 }
 
 /// The length of `count` parts' data. Allocates nothing.

@@ -2,7 +2,9 @@
  *
  *   cancel foreign      sockets, pipes and files that no rule takes
  *   cancel ours         sends and connects to 239.1.1.1 that wait for receivers
- *   cancel all          both
+ *   cancel listens      a datagram socket that listens at 127.0.0.1 from port 4000 on,
+ *                       and one that is accepted at port 4100, where somebody has to ask
+ *   cancel all          foreign and ours
  *
  * For each call a line "CALL cancelled" once its thread has blocked, was cancelled,
  * ran its clean-up handler and was joined; "CALL FAILED: why" else, and status 1.
@@ -34,6 +36,7 @@ static socklen_t name_length;
 static char bytes[100000];
 static atomic_int entered, cleaned, returned;
 static int ours;
+static const char *kind = "foreign";
 static pid_t helper;
 
 static struct iovec part = {bytes, 1000};
@@ -160,6 +163,25 @@ static void connected(void) {
     fcntl(fd, F_SETFL, 0);
 }
 
+/* A datagram socket that listens; the one at port 4100 is asked for, and accepted. */
+static int listening_at(int port) {
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int listener = socket(AF_INET, SOCK_DGRAM, 0);
+    if (bind(listener, (struct sockaddr *)&in, sizeof in) || listen(listener, 1))
+        perror("listen");
+    return listener;
+}
+static void asked_for(void) {
+    static int port = 4000;
+    fd = listening_at(port++);
+}
+static void accepted(void) {
+    static int once = -1;
+    if (once < 0)
+        once = accept(listening_at(4100), NULL, NULL);
+    fd = once;
+}
+
 struct call { const char *name; void (*prepare)(void), (*call)(void); };
 
 static const struct call FOREIGN[] = {
@@ -175,6 +197,12 @@ static const struct call OURS[] = {
     {"connect", datagrams, do_connect}, {"sendto", datagrams, do_sendto},
     {"sendmsg", datagrams, do_sendmsg}, {"sendmmsg", datagrams, do_sendmmsg},
     {"send", connected, do_send}, {"write", connected, do_write}, {"writev", connected, do_writev},
+};
+
+static const struct call LISTENS[] = {
+    {"accept", asked_for, do_accept}, {"accept4", asked_for, do_accept4}, {"read", accepted, do_read},
+    {"readv", accepted, do_readv}, {"recv", accepted, do_recv}, {"recvfrom", accepted, do_recvfrom},
+    {"recvmsg", accepted, do_recvmsg}, {"recvmmsg", accepted, do_recvmmsg}, {"poll", accepted, do_poll},
 };
 
 static void clean_up(void *unused) { (void)unused; cleaned = 1; }
@@ -229,8 +257,7 @@ static int test(const struct call *call) {
         waitpid(helper, NULL, 0);
         helper = 0;
     }
-    printf(why ? "%s %s FAILED: %s (errno %d)\n" : "%s %s cancelled\n", ours ? "ours" : "foreign",
-           call->name, why, returned);
+    printf(why ? "%s %s FAILED: %s (errno %d)\n" : "%s %s cancelled\n", kind, call->name, why, returned);
     fflush(stdout);
     return why != NULL;
 }
@@ -239,10 +266,17 @@ int main(int count, char **words) {
     alarm(60);
     const char *what = count > 1 ? words[1] : "all";
     int failed = 0;
+    if (!strcmp(what, "listens")) {
+        kind = what;
+        for (size_t i = 0; i < sizeof LISTENS / sizeof *LISTENS; i++)
+            failed |= test(&LISTENS[i]);
+        return failed;
+    }
     if (strcmp(what, "ours"))
         for (size_t i = 0; i < sizeof FOREIGN / sizeof *FOREIGN; i++)
             failed |= test(&FOREIGN[i]);
     ours = 1;
+    kind = "ours";
     if (strcmp(what, "foreign"))
         for (size_t i = 0; i < sizeof OURS / sizeof *OURS; i++)
             failed |= test(&OURS[i]);
