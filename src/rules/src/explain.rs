@@ -14,6 +14,13 @@ use crate::push::Push;
 use crate::rule::{EmptyPolicy, Role, Rule, Senders};
 use crate::unicast::{Call, Serve, Wait};
 
+/// The roles that serve at an address.
+const LISTENS: &str = "A program that listens there on a datagram socket: accept gives a socket \
+                       when its first receiver asks; each datagram sent on that goes once to \
+                       the whole audience.";
+const ANSWERS: &str = "A program that answers hellos there: the peer it sees stands for the whole \
+                       audience.";
+
 /// What a map makes of one address on one host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explanation {
@@ -145,11 +152,9 @@ impl Map {
             ));
             to.channels = channels;
         }
-        for (role, does) in [(Role::Listen, "listens"), (Role::Hello, "answers hellos")] {
+        for (role, words) in [(Role::Listen, LISTENS), (Role::Hello, ANSWERS)] {
             if let Serve::Own { .. } = self.serve(role, address, locals, is_local) {
-                to.words.push(format!(
-                    "A program that {does} there: the peer it sees stands for the whole audience."
-                ));
+                to.words.push(words.to_owned());
             }
         }
         if let Call::Channels(channels, _) = self.call(address, is_local, true) {
