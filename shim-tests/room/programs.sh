@@ -82,7 +82,7 @@ ours() {
 # legacy: the ordinary programs and the helpers in Python, in $WORK.
 legacy() {
     make -s -C "$ROOT/legacy-apps" all
-    cp "$ROOT"/legacy-apps/{push,join,call,drain,loop,push.py,join.py,serve.py} \
+    cp "$ROOT"/legacy-apps/{push,join,call,listen,drain,loop,push.py,join.py,serve.py} \
         "$ROOT"/shim-tests/room/{forge,tap,crowd}.py "$WORK"
 }
 # native: the native library as it is installed, in $WORK/prefix; compilers and programs
