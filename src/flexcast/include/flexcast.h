@@ -11,6 +11,12 @@
  * read, written and closed by the calls below. All calls may be made by any thread at
  * any time; none raises a signal; none is a cancellation point.
  *
+ * After fork, parent and child hold a socket together. One that receives: each of them
+ * gets what it takes and counts for itself (what the other took counts as lost); both
+ * are told the end; where one closes it or ends, the other goes on; the last one's
+ * close leaves. A child can close what its parent listens or sends by; to send by it is
+ * EOPNOTSUPP. A child of vfork can only close.
+ *
  * Is C99 and C++; needs nothing but the C library.
  */
 #ifndef FLEXCAST_H

@@ -1,21 +1,21 @@
 //! A socket's part beside its descriptor: what it has become, and what its calls do.
 //!
 //! ```text
-//!             connect ──► Receiving
-//!   Fresh ──┤
-//!             bind ──► Bound ──listen──► Listening ··accept··► a new one: Delivering
+//!           connect ──► Receiving
+//!   plans ┤
+//!           bind ──► bound ──listen──► Listening ··accept··► a new one: Delivering
 //! ```
 //! Promises: the descriptor is only ever named by its number, so that whoever owns it
 //! (the Rust [`crate::Socket`], a C program) may close it; no lock is held while a call
-//! waits. Is not its owner.
+//! waits; a forked child waits for no lock of its parent's. Is not its owner.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flexcast_runtime::kernel::{recv_parts, sockopt, Family, UdpSocket};
 use flexcast_runtime::receive::{Asking, Read, ReceiveSettings, ReceivingSocket};
 use flexcast_runtime::send::{Delivery, Guard, Listening};
-use flexcast_runtime::Errno;
+use flexcast_runtime::{forks, AcrossForks, Errno};
 use flexcast_wire::Channel;
 
 use crate::{life, process, Binding, Options, Requester, Stats};
@@ -34,45 +34,55 @@ pub enum Received {
     End,
 }
 
-#[derive(Clone, Debug)]
+/// What it has become, for good.
+#[derive(Debug)]
 enum Role {
-    Fresh,
-    Bound(Binding),
     Receiving(Channel, ReceivingSocket),
-    Listening(Binding, Arc<Listening>),
-    Delivering(Arc<Delivery>),
+    Listening(Binding, Listening),
+    Delivering(Delivery),
+}
+
+/// What it may become.
+#[derive(Clone, Default, Debug)]
+struct Plans {
+    binding: Option<Binding>,
+    options: Options,
+    guard: Option<Guard>,
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     family: Family,
-    /// The generation of processes in which it was made.
-    born: u64,
-    role: Mutex<Role>,
-    options: Mutex<Options>,
-    guard: Mutex<Option<Guard>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    plans: AcrossForks<Mutex<Plans>>,
+    /// Set with the plans locked; and how many forks lay before that.
+    role: OnceLock<(u64, Role)>,
 }
 
 impl Endpoint {
     pub(crate) fn new(family: Family) -> Endpoint {
+        life::watch_forks();
         Endpoint {
             family,
-            born: life::generation(),
-            role: Mutex::new(Role::Fresh),
-            options: Mutex::default(),
-            guard: Mutex::default(),
+            plans: AcrossForks::new(Mutex::default()),
+            role: OnceLock::new(),
         }
+    }
+
+    fn role(&self) -> Option<&Role> {
+        self.role.get().map(|(_, role)| role)
+    }
+
+    /// To be called with the plans locked, where it has none yet.
+    fn set_role(&self, role: Role) {
+        // Cannot fail then.
+        let _ = self.role.set((forks(), role));
     }
 
     /// Whether it is the parent's, since a fork: what needs its background threads is
     /// then not to be had here.
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.born != life::generation()
+    fn is_inherited(&self) -> bool {
+        self.role.get().is_some_and(|(born, _)| *born != forks())
     }
 
     fn check_owned(&self) -> Result<(), Errno> {
@@ -82,8 +92,19 @@ impl Endpoint {
         }
     }
 
-    fn role(&self) -> Role {
-        lock(&self.role).clone()
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        let plans = self.plans.get();
+        plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plans, where they are still to be carried out.
+    fn open_plans(&self) -> Result<MutexGuard<'_, Plans>, Errno> {
+        let plans = self.plans();
+        match self.role() {
+            None => Ok(plans),
+            Some(Role::Receiving(..)) => Err(Errno::EISCONN),
+            Some(Role::Listening(..) | Role::Delivering(_)) => Err(Errno::EINVAL),
+        }
     }
 
     pub(crate) fn family(&self) -> Family {
@@ -91,43 +112,34 @@ impl Endpoint {
     }
 
     pub(crate) fn options(&self) -> Options {
-        lock(&self.options).clone()
+        self.plans().options.clone()
     }
 
     pub(crate) fn set_options(&self, options: Options) -> Result<(), Errno> {
         if !options.are_sound() {
             return Err(Errno::EINVAL);
         }
-        match *lock(&self.role) {
-            Role::Fresh | Role::Bound(_) => *lock(&self.options) = options,
-            Role::Receiving(..) => return Err(Errno::EISCONN),
-            Role::Listening(..) | Role::Delivering(_) => return Err(Errno::EINVAL),
-        }
+        self.open_plans()?.options = options;
         Ok(())
     }
 
     pub(crate) fn set_guard(&self, guard: Option<Guard>) -> Result<(), Errno> {
-        match *lock(&self.role) {
-            Role::Fresh | Role::Bound(_) => *lock(&self.guard) = guard,
-            Role::Receiving(..) => return Err(Errno::EISCONN),
-            Role::Listening(..) | Role::Delivering(_) => return Err(Errno::EINVAL),
-        }
+        self.open_plans()?.guard = guard;
         Ok(())
     }
 
     pub(crate) fn connect(&self, raw: i32, channel: Channel) -> Result<(), Errno> {
-        self.check_owned()?;
-        let options = self.options();
+        let plans = self.plans();
+        match self.role() {
+            None if plans.binding.is_none() => {}
+            Some(Role::Receiving(..) | Role::Delivering(_)) => return Err(Errno::EISCONN),
+            None | Some(Role::Listening(..)) => return Err(Errno::EOPNOTSUPP),
+        }
+        let options = &plans.options;
         let fp = process::port()?;
         let mut at = options.via.unwrap_or(SocketAddr::new(channel.sender, fp));
         if at.port() == 0 {
             at.set_port(fp);
-        }
-        let mut role = lock(&self.role);
-        match &*role {
-            Role::Fresh => {}
-            Role::Receiving(..) | Role::Delivering(_) => return Err(Errno::EISCONN),
-            Role::Bound(_) | Role::Listening(..) => return Err(Errno::EOPNOTSUPP),
         }
         let at_home = Family::of(at.ip());
         if (self.family, at_home) == (Family::V4, Family::V6) {
@@ -152,15 +164,14 @@ impl Endpoint {
         };
         let joined = socket.join(channel, asking);
         // What was adopted stays adopted: another channel cannot fail for that reason.
-        *role = Role::Receiving(channel, socket);
+        self.set_role(Role::Receiving(channel, socket));
         joined
     }
 
     pub(crate) fn bind(&self, binding: Binding) -> Result<(), Errno> {
-        let mut role = lock(&self.role);
-        match &*role {
-            Role::Fresh => {}
-            _ => return Err(Errno::EINVAL),
+        let mut plans = self.plans();
+        if self.role().is_some() || plans.binding.is_some() {
+            return Err(Errno::EINVAL);
         }
         if let Some(sender) = binding.sender {
             if self.family == Family::V4 && Family::of(sender) == Family::V6 {
@@ -172,29 +183,28 @@ impl Endpoint {
                 return Err(Errno::EADDRNOTAVAIL);
             }
         }
-        *role = Role::Bound(binding);
+        plans.binding = Some(binding);
         Ok(())
     }
 
     pub(crate) fn listen(&self, raw: i32, backlog: usize) -> Result<(), Errno> {
         self.check_owned()?;
-        let mut role = lock(&self.role);
-        let binding = match &*role {
-            Role::Bound(binding) => *binding,
-            Role::Listening(_, listening) => {
+        let plans = self.plans();
+        match self.role() {
+            None => {}
+            Some(Role::Listening(_, listening)) => {
                 listening.set_backlog(backlog);
                 return Ok(());
             }
-            Role::Fresh => return Err(Errno::EDESTADDRREQ),
-            Role::Receiving(..) | Role::Delivering(_) => return Err(Errno::EINVAL),
-        };
+            Some(Role::Receiving(..) | Role::Delivering(_)) => return Err(Errno::EINVAL),
+        }
+        let binding = plans.binding.ok_or(Errno::EDESTADDRREQ)?;
         let sending = process::sending()?;
         let bell = sending.hang_bell(raw)?;
         let scope = binding.scope(self.family == Family::V4);
-        let guard = lock(&self.guard).clone();
-        let listening = sending.listen(scope, backlog, bell, guard);
+        let listening = sending.listen(scope, backlog, bell, plans.guard.clone());
         let listening = listening.map_err(process::errno)?;
-        *role = Role::Listening(binding, Arc::new(listening));
+        self.set_role(Role::Listening(binding, listening));
         Ok(())
     }
 
@@ -206,7 +216,7 @@ impl Endpoint {
         wait: bool,
         new: impl Fn(Family) -> Result<UdpSocket, Errno>,
     ) -> Result<(UdpSocket, Endpoint), Errno> {
-        let Role::Listening(_, listening) = self.role() else {
+        let Some(Role::Listening(_, listening)) = self.role() else {
             return Err(Errno::EINVAL);
         };
         self.check_owned()?;
@@ -220,7 +230,7 @@ impl Endpoint {
                     // The bell that was rung for it; not there yet: one too many later.
                     let _ = recv_parts(raw, &mut bell, &mut [], false, false);
                     let endpoint = Endpoint::new(self.family);
-                    *lock(&endpoint.role) = Role::Delivering(Arc::new(delivery));
+                    endpoint.set_role(Role::Delivering(delivery));
                     return Ok((socket, endpoint));
                 }
             }
@@ -236,11 +246,11 @@ impl Endpoint {
     /// set.
     pub(crate) fn recv(&self, raw: i32, buffer: &mut [u8], wait: bool) -> Result<Received, Errno> {
         match self.role() {
-            Role::Receiving(_, socket) => Ok(match socket.read(raw, buffer, wait)? {
+            Some(Role::Receiving(_, socket)) => Ok(match socket.read(raw, buffer, wait)? {
                 Read::Datagram(length) => Received::Datagram(length),
                 Read::End => Received::End,
             }),
-            Role::Delivering(delivery) => {
+            Some(Role::Delivering(delivery)) => {
                 let mut bell = [0; 8];
                 while !delivery.is_over() {
                     let arrival = recv_parts(raw, &mut bell, &mut [], wait, false)?;
@@ -250,42 +260,43 @@ impl Endpoint {
                 }
                 Ok(Received::End)
             }
-            Role::Fresh | Role::Bound(_) | Role::Listening(..) => Err(Errno::ENOTCONN),
+            None | Some(Role::Listening(..)) => Err(Errno::ENOTCONN),
         }
     }
 
     pub(crate) fn send(&self, raw: i32, datagrams: &[&[&[u8]]], wait: bool) -> Result<(), Errno> {
         match self.role() {
-            Role::Delivering(delivery) => {
+            Some(Role::Delivering(delivery)) => {
                 self.check_owned()?;
                 let block = wait && !sockopt::is_nonblocking(raw)?;
                 delivery.send(datagrams, block)
             }
-            Role::Receiving(..) => Err(Errno::EOPNOTSUPP),
-            Role::Fresh | Role::Bound(_) | Role::Listening(..) => Err(Errno::ENOTCONN),
+            Some(Role::Receiving(..)) => Err(Errno::EOPNOTSUPP),
+            None | Some(Role::Listening(..)) => Err(Errno::ENOTCONN),
         }
     }
 
     /// The channel at the other end.
     pub(crate) fn peer(&self) -> Result<Channel, Errno> {
         match self.role() {
-            Role::Receiving(channel, _) => Ok(channel),
-            Role::Delivering(delivery) => Ok(delivery.channel()),
-            Role::Fresh | Role::Bound(_) | Role::Listening(..) => Err(Errno::ENOTCONN),
+            Some(Role::Receiving(channel, _)) => Ok(*channel),
+            Some(Role::Delivering(delivery)) => Ok(delivery.channel()),
+            None | Some(Role::Listening(..)) => Err(Errno::ENOTCONN),
         }
     }
 
     /// What it is bound to.
     pub(crate) fn local(&self) -> Binding {
         match self.role() {
-            Role::Bound(binding) | Role::Listening(binding, _) => binding,
-            Role::Delivering(delivery) => delivery.channel().into(),
-            Role::Fresh | Role::Receiving(..) => Binding::ANY,
+            Some(Role::Listening(binding, _)) => *binding,
+            Some(Role::Delivering(delivery)) => delivery.channel().into(),
+            Some(Role::Receiving(..)) => Binding::ANY,
+            None => self.plans().binding.unwrap_or(Binding::ANY),
         }
     }
 
     pub(crate) fn requesters(&self) -> Result<Vec<Requester>, Errno> {
-        let Role::Delivering(delivery) = self.role() else {
+        let Some(Role::Delivering(delivery)) = self.role() else {
             return Err(Errno::ENOTCONN);
         };
         self.check_owned()?;
@@ -295,16 +306,15 @@ impl Endpoint {
 
     pub(crate) fn first_requester(&self) -> Option<SocketAddr> {
         match self.role() {
-            Role::Delivering(delivery) => delivery.first_requester(),
+            Some(Role::Delivering(delivery)) => delivery.first_requester(),
             _ => None,
         }
     }
 
     pub(crate) fn stats(&self, raw: i32) -> Result<Stats, Errno> {
-        let Role::Receiving(_, socket) = self.role() else {
+        let Some(Role::Receiving(_, socket)) = self.role() else {
             return Err(Errno::ENOTCONN);
         };
-        self.check_owned()?;
         let counts = socket.counts().unwrap_or_default();
         let report = socket.report();
         let path = report.channels.first().map(|channel| channel.nodes);
@@ -322,22 +332,24 @@ impl Endpoint {
     /// No more of it: the stream of an accepted socket ends, a receiver leaves. Those
     /// who wait in its calls are woken.
     pub(crate) fn shut_down(&self, raw: i32, sends: bool, receives: bool) -> Result<(), Errno> {
-        self.check_owned()?;
         match self.role() {
-            Role::Delivering(delivery) => {
+            Some(Role::Delivering(delivery)) => {
+                self.check_owned()?;
                 if sends {
                     delivery.end();
                 }
             }
-            Role::Receiving(channel, socket) => {
+            Some(Role::Receiving(channel, socket)) => {
                 if receives {
-                    match socket.leave(&channel) {
+                    match socket.leave(channel) {
+                        // Another process asks: it goes on until the last one closes.
+                        Err(Errno::EBADF) if self.is_inherited() => {}
                         Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
                         Err(errno) => return Err(errno),
                     }
                 }
             }
-            Role::Fresh | Role::Bound(_) | Role::Listening(..) => return Err(Errno::ENOTCONN),
+            None | Some(Role::Listening(..)) => return Err(Errno::ENOTCONN),
         }
         if receives {
             // On a socket that the kernel has not connected it wakes, and says ENOTCONN.
@@ -346,14 +358,12 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The descriptor was closed: whether the kernel's socket is gone with it.
-    pub(crate) fn closed(&self) -> bool {
-        if self.is_inherited() {
-            return true;
-        }
+    /// The last number of this process was closed; whether there is nothing to wait
+    /// for. `lives`: other processes hold the kernel's socket.
+    pub(crate) fn closed(&self, lives: bool) -> bool {
         match self.role() {
-            Role::Receiving(_, socket) => socket.closed(),
-            _ => true,
+            Some(Role::Receiving(_, socket)) => socket.closed(),
+            _ => self.is_inherited() || !lives,
         }
     }
 }
@@ -362,8 +372,7 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         if self.is_inherited() {
             // The parent's: it goes on there, and its locks are not to be waited for.
-            let role = self.role.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(std::mem::replace(role, Role::Fresh));
+            std::mem::forget(self.role.take());
         }
     }
 }

@@ -218,6 +218,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         drop(self.socket.take());
         // Duplicates of the descriptor may live on: then its receiving does.
-        let _ = self.endpoint.closed();
+        let _ = self.endpoint.closed(true);
     }
 }

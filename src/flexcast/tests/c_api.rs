@@ -3,91 +3,16 @@
 //! `flexcast.h` says. Is not the list of what that is: `programs/calls.c`.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use flexcast_testbed::World;
 
 #[path = "c_api/rows.rs"]
 mod rows;
+mod support;
 
-/// The static library that cargo built for this test. Beside it lie those of other
-/// builds, each with a hash in its name; the last one is of these sources.
-fn archive() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let beside = std::fs::read_dir(test.parent().unwrap()).unwrap();
-    let archives = beside.map(|entry| entry.unwrap()).filter(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        name.starts_with("libflexcast-") && name.ends_with(".a")
-    });
-    let last = archives.max_by_key(|entry| entry.metadata().unwrap().modified().unwrap());
-    last.expect("cargo builds the static library for this test")
-        .path()
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {out}{err}");
-    assert_eq!(err, "", "{command:?} has something to say");
-    out
-}
-
-/// The shared library, from the static one that cargo built.
-fn link_library(folder: &Path) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut command = Command::new(root.join("scripts/link-library.sh"));
-    run(command.arg(folder).arg(archive()));
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum As {
-    C,
-    Cxx,
-    Static,
-    Sanitized,
-}
-
-/// Compiles a program; where it stands.
-fn compile(test: &str, program: &str, kind: As) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("native")
-        .join(test);
-    std::fs::create_dir_all(&folder).unwrap();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (compiler, standard) = match kind {
-        As::C | As::Static | As::Sanitized => ("cc", "-std=c11"),
-        As::Cxx => ("c++", "-std=c++17"),
-    };
-    let mut command = Command::new(compiler);
-    command.args([standard, "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1"]);
-    // Functions that POSIX has and plain C11 has not.
-    command
-        .arg("-D_DEFAULT_SOURCE")
-        .arg("-I")
-        .arg(here.join("include"));
-    if kind == As::Sanitized {
-        command.args(["-g", "-fsanitize=address,undefined"]);
-    }
-    if kind == As::Cxx {
-        command.args(["-x", "c++"]);
-    }
-    command.arg(here.join("tests/programs").join(format!("{program}.c")));
-    command.args(["-x", "none"]);
-    if kind == As::Static {
-        command.arg(archive());
-        command.args(["-lpthread", "-ldl", "-lm"]);
-    } else {
-        link_library(&folder);
-        command
-            .arg(folder.join("libflexcast.so"))
-            .arg(format!("-Wl,-rpath,{}", folder.display()));
-    }
-    let to = folder.join(program);
-    run(command.arg("-o").arg(&to));
-    to
-}
+use support::{compile, link_library, run, As};
 
 #[test]
 fn every_call_does_what_the_header_says() {

@@ -12,12 +12,15 @@
 //! tables of their own. Is not the protocol (`engine`) nor the system calls (`udp`).
 #![forbid(unsafe_code)]
 
+mod across_forks;
 mod background;
+mod keeper;
 pub mod native;
 mod per_process;
 pub mod receive;
 pub mod send;
 
+pub use across_forks::{forks, AcrossForks, Forked};
 pub use background::now;
 
 pub use flexcast_engine::{NodeSettings, RequesterSettings, RequesterSummary};

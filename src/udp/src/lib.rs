@@ -33,7 +33,7 @@ pub use address::{canonical, canonical_socket, Family};
 pub use batch::{recv_one, recv_parts, send_one, Class, ReceiveBatch, Received, SendBatch};
 pub use errno::Errno;
 pub use fan_out::{FanOut, Target};
-pub use fd::{is_live, Fd};
+pub use fd::{is_live, replace, Fd};
 pub use filter::Program;
 pub use refusal::refuse;
 pub use socket::UdpSocket;

@@ -10,7 +10,7 @@ use libc::{size_t, socklen_t, ssize_t};
 
 use super::{address, call, call_int, memory, table};
 use crate::endpoint::{Endpoint, Received};
-use crate::{process, Binding};
+use crate::{life, process, Binding};
 
 thread_local! {
     static MESSAGE: RefCell<CString> = RefCell::new(CString::default());
@@ -259,6 +259,11 @@ pub(crate) extern "C" fn flexcast_shutdown(fd: c_int, how: c_int) -> c_int {
 pub(crate) extern "C" fn flexcast_close(fd: c_int) -> c_int {
     call_int(|| {
         let cookie = sockopt::cookie(fd)?;
+        if !life::same_process() {
+            // A child of vfork: its numbers are its own, the table is its parent's.
+            drop(Fd::from_raw(fd));
+            return Ok(0);
+        }
         table::note_port(fd);
         drop(Fd::from_raw(fd));
         table::closed(cookie);

@@ -4,14 +4,14 @@
 //!   any number of the socket ──SO_COOKIE──► Endpoint
 //!   last number closed: gone ◄── close; or, where close(2) did it, ◄── a later sweep
 //! ```
-//! Numbers get reused and duplicated, cookies do not. Promises: a number names what the
+//! Numbers get reused and duplicated (dup, dup2, F_DUPFD), cookies do not. Promises: a number names what the
 //! kernel says it names at that moment; whatever was closed behind our back is found
 //! within the next calls that make or close sockets. Is not the socket (`endpoint`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flexcast_runtime::kernel::{sockopt, udp_sockets, Family};
+use flexcast_runtime::kernel::{list_entries, sockopt, udp_sockets, Family};
 use flexcast_runtime::Errno;
 
 use crate::endpoint::Endpoint;
@@ -117,15 +117,29 @@ fn is_gone(cookie: u64) -> bool {
     if sockopt::cookie(number) == Ok(cookie) {
         return false;
     }
-    if endpoint.is_inherited() {
-        return true;
-    }
-    let lives = match udp_sockets(port, endpoint.family()) {
-        Ok(cookies) => port != 0 && cookies.contains(&cookie),
-        // No udp_diag: numbers are all that is known.
-        Err(_) => false,
+    // No udp_diag: numbers are all that is known. So they are of what has no port.
+    let listed = match port {
+        0 => None,
+        port => udp_sockets(port, endpoint.family()).ok(),
     };
-    !lives && endpoint.closed()
+    let lives = listed.map(|cookies| cookies.contains(&cookie));
+    if lives != Some(false) {
+        if let Some(other) = number_of(cookie) {
+            if let Some(entry) = hold().entries.get_mut(&cookie) {
+                entry.number = other;
+            }
+            return false;
+        }
+    }
+    endpoint.closed(lives == Some(true))
+}
+
+/// A number of this process that names the socket.
+fn number_of(cookie: u64) -> Option<i32> {
+    let names = list_entries("/proc/self/fd").ok()?;
+    let number = |name: Vec<u8>| std::str::from_utf8(&name).ok()?.parse::<i32>().ok();
+    let mut numbers = names.into_iter().filter_map(number);
+    numbers.find(|number| sockopt::cookie(*number) == Ok(cookie))
 }
 
 /// Looks at some, each in turn.

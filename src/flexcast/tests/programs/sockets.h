@@ -23,19 +23,19 @@
 		CHECK(errno == (number));                                       \
 	} while (0)
 
-static struct flexcast_channel loopback(uint64_t id)
+static inline struct flexcast_channel loopback(uint64_t id)
 {
 	struct flexcast_channel c = { htonl(INADDR_LOOPBACK), id };
 	return c;
 }
 
-static void limit(int fd, int ms)
+static inline void limit(int fd, int ms)
 {
 	struct timeval time = { ms / 1000, ms % 1000 * 1000 };
 	CHECK(flexcast_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0);
 }
 
-static int receiver(uint64_t id)
+static inline int receiver(uint64_t id)
 {
 	struct flexcast_channel c = loopback(id);
 	int fd = flexcast_socket(AF_INET, SOCK_DGRAM, 0);
@@ -45,7 +45,7 @@ static int receiver(uint64_t id)
 	return fd;
 }
 
-static int listener(uint64_t id, int flags)
+static inline int listener(uint64_t id, int flags)
 {
 	struct flexcast_channel c = { INADDR_ANY, id };
 	int fd = flexcast_socket(AF_INET, SOCK_DGRAM | flags, 0);
@@ -56,7 +56,7 @@ static int listener(uint64_t id, int flags)
 	return fd;
 }
 
-static int is_readable(int fd, int ms)
+static inline int is_readable(int fd, int ms)
 {
 	struct pollfd p = { fd, POLLIN, 0 };
 	return poll(&p, 1, ms) == 1 && (p.revents & POLLIN);

@@ -36,7 +36,7 @@ pub struct Counts {
 }
 
 /// One channel's stream, as it arrives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stream {
     strict: bool,
     known: Option<u64>,
@@ -48,6 +48,12 @@ pub(crate) struct Stream {
     end_at: Time,
     /// Whether the present stream's end was told.
     ended: bool,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Stream::new(false)
+    }
 }
 
 impl Stream {

@@ -171,7 +171,7 @@ impl Candidate {
             untrailed,
             settings: settings.clone(),
         };
-        process.begin(&shared, &plan)?;
-        Ok(ReceivingSocket::new(process, shared, path))
+        process.begin(&shared, &plan, false)?;
+        Ok(ReceivingSocket::new(shared, plan))
     }
 }

@@ -16,6 +16,8 @@ use super::Asking;
 pub(super) struct Asked {
     pub(super) requester: Requester,
     pub(super) asking: Asking,
+    /// The token that a predecessor knew, good until somebody has answered us.
+    pub(super) inherited: Option<StreamToken>,
     /// On the path through user space.
     pub(super) origin: Option<Origin>,
     /// Where the program calls the sender.
@@ -56,7 +58,9 @@ impl Asked {
     /// The stream token that data must carry: `Err` where no data is to be taken yet,
     /// none where any will do.
     pub(super) fn token(&self) -> Result<Option<StreamToken>, ()> {
-        match self.requester.token() {
+        let unanswered = self.requester.verdict().is_none();
+        let inherited = self.inherited.filter(|_| unanswered);
+        match self.requester.token().or(inherited) {
             None if self.asking.strict => Err(()),
             token => Ok(token),
         }

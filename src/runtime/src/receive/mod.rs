@@ -29,6 +29,7 @@ mod tools;
 mod worker;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,13 +39,15 @@ use flexcast_udp::{sockopt, Errno};
 use flexcast_wire::{Channel, Reason, Verdict};
 
 pub use inheritance::{Inheritance, Inherited};
-pub use process_wide::{forget_after_fork, leave_all};
+pub use process_wide::{forget_after_fork, inherit_all, leave_all, share_all};
 pub use reading::Read;
 
 use process_wide::Process;
-use receiver::Filtered;
+use receiver::{Filtered, Plan};
 use shared::Shared;
 use worker::Command;
+
+use crate::across_forks::forks;
 
 /// The most channels of one socket.
 pub const MAX_CHANNELS: usize = 64;
@@ -144,18 +147,37 @@ pub struct ReceivingSocket(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    process: Arc<Process>,
     shared: Arc<Shared>,
-    path: PathInUse,
+    plan: Plan,
+    /// By how many forks the process lies behind the first one that knows of it.
+    known: AtomicU64,
 }
 
 impl ReceivingSocket {
-    fn new(process: Arc<Process>, shared: Arc<Shared>, path: PathInUse) -> ReceivingSocket {
-        ReceivingSocket(Arc::new(Handle {
-            process,
+    fn new(shared: Arc<Shared>, plan: Plan) -> ReceivingSocket {
+        let handle = Arc::new(Handle {
             shared,
-            path,
-        }))
+            plan,
+            known: AtomicU64::new(forks()),
+        });
+        process_wide::note(&handle);
+        ReceivingSocket(handle)
+    }
+
+    /// Whether this process was forked, and its receiving half does not know of the
+    /// socket yet.
+    fn is_news(&self) -> bool {
+        self.0.known.load(Ordering::Acquire) != forks()
+    }
+
+    /// The receiving half of this process, which knows of the socket.
+    fn process(&self) -> Result<Arc<Process>, Errno> {
+        let process = Process::get()?;
+        if self.is_news() {
+            process.begin(&self.0.shared, &self.0.plan, true)?;
+            self.0.known.store(forks(), Ordering::Release);
+        }
+        Ok(process)
     }
 
     /// Makes a receiving socket of `raw`, a bound UDP socket in the caller's
@@ -190,11 +212,13 @@ impl ReceivingSocket {
         command: impl FnOnce(u64, crate::background::Reply<T>) -> Command,
     ) -> Result<T, Errno> {
         let id = self.0.shared.id;
-        self.0.process.background.ask(|reply| command(id, reply))
+        self.process()?.background.ask(|reply| command(id, reply))
     }
 
     fn settle(&self, filtered: Filtered) {
-        self.0.process.refilter(self.0.shared.id, filtered);
+        if let Ok(process) = self.process() {
+            process.refilter(self.0.shared.id, filtered);
+        }
     }
 
     /// Asks for a channel from now on. D's filter admits its stream when this
@@ -288,8 +312,11 @@ impl ReceivingSocket {
 
     /// Returns when all control that had come is taken in, after 20 ms at most.
     pub fn catch_up(&self) {
-        let (id, background) = (self.0.shared.id, &self.0.process.background);
-        let _ = background.ask_within(CATCH_UP, |reply| Command::Hear(id, reply));
+        let id = self.0.shared.id;
+        if let Ok(process) = self.process() {
+            let hear = |reply| Command::Hear(id, reply);
+            let _ = process.background.ask_within(CATCH_UP, hear);
+        }
     }
 
     /// Whether [`ReceivingSocket::source_of`] can tell all senders of this socket
@@ -330,7 +357,8 @@ impl ReceivingSocket {
 
     /// To be called after the application's last known number was closed in the
     /// kernel. The socket is gone: leaves are sent and its port is free when this
-    /// returns, true. Still there (another process holds it): no leave, false.
+    /// returns, true. So it does where another process has taken it over, which was its
+    /// parent's or its child's. Still there (another process holds it): no leave, false.
     #[must_use]
     pub fn closed(&self) -> bool {
         if self.0.shared.is_over() {
@@ -344,7 +372,7 @@ impl ReceivingSocket {
     pub fn report(&self) -> ReceiveReport {
         let report = self.ask(Command::Report).ok().flatten();
         report.unwrap_or(ReceiveReport {
-            path: self.0.path,
+            path: self.0.plan.path,
             drops: None,
             channels: Vec::new(),
         })

@@ -8,17 +8,19 @@
 //! Promises: one datagram a call, none twice, no lock held while the call waits; the
 //! end of stream is told once, behind all that came before it; where the end itself
 //! got lost, or nobody will ever send (a final refusal), a datagram of our own wakes
-//! whoever waits. Is not for plain receive calls: they would see trailers.
+//! whoever waits. Processes that share the socket (fork) each get what they take, and
+//! each count for themselves. Is not for plain receive calls: they would see trailers.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use flexcast_engine::Time;
 use flexcast_udp::{process, recv_parts, Errno};
 use flexcast_wire::{Kind, Sequence, Trailer, TRAILER_LEN};
 
 use super::ReceivingSocket;
+use crate::across_forks::{AcrossForks, Forked};
 use crate::background::{lock, now};
 use crate::native::{Counts, Stream};
 
@@ -43,8 +45,26 @@ pub enum Read {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) wake_token: u64,
+    own: AcrossForks<Own>,
+}
+
+/// What each process that reads has for itself.
+#[derive(Default, Debug)]
+struct Own {
     stream: Mutex<Stream>,
     refused: AtomicBool,
+    /// Threads in a receive call that waits.
+    waiting: AtomicUsize,
+}
+
+impl Forked for Own {
+    fn forked(&self) -> Own {
+        Own {
+            stream: self.stream.forked(),
+            refused: AtomicBool::new(self.refused.load(Ordering::Acquire)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// What a datagram means.
@@ -62,9 +82,12 @@ impl Reading {
             wake_token: process::random_u64()? | 1,
             // D's filter knows the token at the moment of arrival; here it would be
             // ahead of what is still queued.
-            stream: Mutex::new(Stream::new(false)),
-            refused: AtomicBool::new(false),
+            own: AcrossForks::new(Own::default()),
         })
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        lock(&self.own.get().stream)
     }
 
     /// What wakes a waiting program.
@@ -79,28 +102,40 @@ impl Reading {
 
     /// A status told the end; whether the program has yet to hear of it.
     pub(super) fn status_ended(&self, now: Time) {
-        lock(&self.stream).status_ended(now);
+        self.stream().status_ended(now);
     }
 
     pub(super) fn awaits_end(&self) -> bool {
-        lock(&self.stream).end_at() != Time::NEVER
+        self.stream().end_at() != Time::NEVER
     }
 
     pub(super) fn set_refused(&self, refused: bool) {
-        self.refused.store(refused, Ordering::Release);
+        let own = self.own.get();
+        own.refused.store(refused, Ordering::Release);
     }
 
     fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire)
+        self.own.get().refused.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody waits in vain: what woke it was taken by another process.
+    pub(super) fn is_overslept(&self) -> bool {
+        let waits = self.own.get().waiting.load(Ordering::Acquire) > 0;
+        waits && (self.is_refused() || self.awaits_end())
+    }
+
+    /// Whether there is anything to wake for.
+    pub(super) fn has_news(&self) -> bool {
+        self.is_refused() || self.awaits_end()
     }
 
     pub(super) fn counts(&self) -> Counts {
-        lock(&self.stream).counts()
+        self.stream().counts()
     }
 
     /// A datagram that stands in `first` and behind it in `second`.
     fn hear(&self, length: usize, first: &[u8], second: &[u8]) -> Heard {
-        let mut stream = lock(&self.stream);
+        let mut stream = self.stream();
         let Some(trailer) = trailer(length, first, second) else {
             stream.count_foreign();
             return Heard::Nothing;
@@ -129,7 +164,7 @@ impl Reading {
 
     /// Nothing is queued: is the end due?
     fn ends_now(&self) -> bool {
-        let mut stream = lock(&self.stream);
+        let mut stream = self.stream();
         stream.end_at() != Time::NEVER && stream.has_ended(now())
     }
 }
@@ -157,6 +192,10 @@ impl ReceivingSocket {
     /// `EINVAL` where it is no reading socket, else as recvmsg(2).
     pub fn read(&self, raw: i32, buffer: &mut [u8], wait: bool) -> Result<Read, Errno> {
         let reading = self.0.shared.reading.as_ref().ok_or(Errno::EINVAL)?;
+        if self.is_news() {
+            // What fails now is tried again by the next call.
+            let _ = self.process();
+        }
         let mut behind = BEHIND
             .take()
             .unwrap_or_else(|| vec![0; LONGEST].into_boxed_slice());
@@ -172,6 +211,27 @@ impl ReceivingSocket {
     }
 }
 
+/// A thread in a receive call that waits.
+struct Waits<'a>(Option<&'a AtomicUsize>);
+
+impl<'a> Waits<'a> {
+    fn in_call(reading: &'a Reading, wait: bool) -> Waits<'a> {
+        let count = wait.then(|| &reading.own.get().waiting);
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
+        Waits(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 fn read(
     reading: &Reading,
     raw: i32,
@@ -181,7 +241,10 @@ fn read(
 ) -> Result<Read, Errno> {
     loop {
         let refused = reading.is_refused();
-        match recv_parts(raw, buffer, behind, wait && !refused, false) {
+        let waits = Waits::in_call(reading, wait && !refused);
+        let arrival = recv_parts(raw, buffer, behind, wait && !refused, false);
+        drop(waits);
+        match arrival {
             // D's filter admits nothing that is empty: the socket was shut down.
             Ok(arrival) if arrival.length == 0 => return Ok(Read::End),
             Ok(arrival) => match reading.hear(arrival.length, buffer, behind) {

@@ -23,15 +23,17 @@ use std::time::Duration;
 use flexcast_engine::{Requester, RequesterEvent, Time};
 use flexcast_udp::filter::{Program, Untrailed};
 use flexcast_udp::{canonical_socket, process, sockopt, Errno, UdpSocket};
-use flexcast_wire::{Channel, NodeId, Nonce, Path, Verdict};
+use flexcast_wire::{Channel, NodeId, Nonce, Path, StreamToken, Verdict};
 
 pub(super) use filter::Filtered;
+pub(super) use waking::WAKE_AGAIN;
 
 use super::asked::Asked;
 use super::call::Call;
 use super::farewell::Farewell;
 use super::forwarding::Origin;
 use super::identity::Bound;
+use super::inheritance::Inheritance;
 use super::reach::Reach;
 use super::shared::Shared;
 use super::sources::Shown;
@@ -39,6 +41,7 @@ use super::tools::Tools;
 use super::{
     Asking, ChannelCounts, ChannelReport, PathInUse, ReceiveReport, ReceiveSettings, MAX_CHANNELS,
 };
+use crate::keeper::Keeper;
 
 /// How often we look whether D is still there, hooks or no hooks.
 const WATCH: Duration = Duration::from_secs(2);
@@ -86,6 +89,10 @@ pub(super) struct Receiver {
     overlap_until: Time,
     /// When a program that reads by our calls is to be woken.
     wake_at: Time,
+    /// When to look whether another process took what was to wake it.
+    wake_again: Time,
+    /// Where other processes hold D, too.
+    pub(super) keeper: Option<Keeper>,
     next_watch: Time,
     last_watch: Time,
     watch: Duration,
@@ -109,6 +116,8 @@ impl Receiver {
             retry_filter: Time::NEVER,
             overlap_until: Time::NEVER,
             wake_at: Time::NEVER,
+            wake_again: Time::NEVER,
+            keeper: None,
             next_watch: now + WATCH,
             last_watch: now,
             watch: WATCH,
@@ -138,6 +147,19 @@ impl Receiver {
         channel: Channel,
         asking: Asking,
         peer: Option<SocketAddr>,
+        tools: &mut Tools,
+    ) -> Result<Filtered, Errno> {
+        self.join_knowing(now, channel, asking, peer, None, tools)
+    }
+
+    /// As [`Receiver::join`], in the place of a process that knew the stream's token.
+    pub(super) fn join_knowing(
+        &mut self,
+        now: Time,
+        channel: Channel,
+        asking: Asking,
+        peer: Option<SocketAddr>,
+        inherited: Option<StreamToken>,
         tools: &mut Tools,
     ) -> Result<Filtered, Errno> {
         let call = peer.map(|peer| Call::new(canonical_socket(peer)));
@@ -176,10 +198,30 @@ impl Receiver {
         self.asked.push(Asked {
             requester,
             asking,
+            inherited,
             origin,
             call,
         });
         Ok(self.settle(now, tools))
+    }
+
+    /// Asks for what a predecessor asked for.
+    pub(super) fn join_inherited(
+        &mut self,
+        now: Time,
+        left: Option<Inheritance>,
+        tools: &mut Tools,
+    ) -> Result<(), Errno> {
+        for inherited in left.into_iter().flat_map(|left| left.channels) {
+            let (channel, asking, token) = (inherited.channel, inherited.asking, inherited.token);
+            self.join_knowing(now, channel, asking, None, token, tools)?;
+        }
+        Ok(())
+    }
+
+    /// Which way the stream takes.
+    pub(super) fn path(&self) -> PathInUse {
+        self.plan.path
     }
 
     /// Asks for a channel no longer.
@@ -247,8 +289,8 @@ impl Receiver {
     /// When [`Receiver::poll`] or a look at D is next due.
     pub(super) fn next_time(&self) -> Time {
         let first = self.next_watch.min(self.retry_filter);
-        let first = first.min(self.overlap_until).min(self.wake_at);
-        let first = first.min(self.next_word());
+        let first = first.min(self.overlap_until).min(self.next_word());
+        let first = first.min(self.wake_at).min(self.wake_again);
         let requesters = self.asked.iter().map(|a| a.requester.next_time());
         requesters.fold(first, Time::min)
     }
@@ -333,6 +375,9 @@ impl Receiver {
                         };
                         let refused = verdict == Verdict::RefusedFinal;
                         reading.set_refused(refused);
+                        if let Some(keeper) = &self.keeper {
+                            keeper.tell(waking::word(verdict));
+                        }
                         if verdict == Verdict::Ended {
                             reading.status_ended(now);
                             self.wake_at = self.wake_at.min(now + AFTER_END);

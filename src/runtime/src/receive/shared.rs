@@ -3,6 +3,7 @@
 //! Promises: nothing here is behind a lock. Is not the socket's work (`receiver`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use super::identity::{Bound, Numbers};
 use super::reading::Reading;
@@ -17,6 +18,8 @@ pub(super) struct Shared {
     pub(super) sources: Sources,
     /// Where its program reads by our calls.
     pub(super) reading: Option<Reading>,
+    /// By which name the processes that hold it find its keeper, once it was shared.
+    pub(super) keeper: OnceLock<Vec<u8>>,
     over: AtomicBool,
     ambiguous: AtomicBool,
     unsettled: AtomicBool,
@@ -30,6 +33,7 @@ impl Shared {
             numbers: Numbers::new(raw),
             sources: Sources::new(),
             reading: None,
+            keeper: OnceLock::new(),
             over: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
             unsettled: AtomicBool::new(false),

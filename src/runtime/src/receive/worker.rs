@@ -4,6 +4,8 @@
 //! for is done when it is answered; a thread that stood still asks anew. Is not a
 //! socket's own work (`receiver`), nor what happens in the asking thread (`adopt`).
 
+mod succession;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,6 +27,7 @@ use super::shared::Shared;
 use super::tools::Tools;
 use super::{Asking, PathInUse, ReceiveReport};
 use crate::background::{now, Reply, Work};
+use succession::Standby;
 
 /// The thread runs at least once a second; a longer gap means that it stood still.
 const STANDSTILL: Duration = Duration::from_secs(2);
@@ -56,6 +59,11 @@ pub(super) enum Command {
     Hear(u64, Reply<()>),
     Closed(u64, Reply<bool>),
     Report(u64, Reply<Option<ReceiveReport>>),
+    /// Before a fork.
+    Share(Reply<()>),
+    /// In a child, what its parent asks for.
+    Inherit(Arc<Shared>, Box<Plan>, Reply<Result<Begun, Errno>>),
+    /// At exit; those that others hold, too, are closed one by one.
     LeaveAll(Reply<()>),
 }
 
@@ -74,6 +82,7 @@ pub(super) struct Worker {
     tools: Tools,
     receivers: BTreeMap<u64, Receiver>,
     farewells: BTreeMap<u64, Farewell>,
+    standbys: BTreeMap<u64, Standby>,
     last_run: Time,
 }
 
@@ -86,6 +95,7 @@ impl Worker {
             tools: Tools::new(Reacher::new()?),
             receivers: BTreeMap::new(),
             farewells: BTreeMap::new(),
+            standbys: BTreeMap::new(),
             last_run: now(),
         })
     }
@@ -145,26 +155,36 @@ impl Worker {
         }
     }
 
-    /// Looks at D; a receiver whose D is gone ends. Whether it did.
+    /// Looks at D; a receiver whose D is gone ends, and one whose D is another
+    /// process's to go on with. Whether it did.
     fn look(&mut self, now: Time, id: u64) -> bool {
         let Some(shared) = self.receivers.get(&id).map(|r| r.shared.clone()) else {
             return true;
         };
         if self.is_alive(&shared) {
+            if self.retire(now, id) {
+                return true;
+            }
             if let Some(receiver) = self.receivers.get_mut(&id) {
                 receiver.looked(now);
             }
             return false;
         }
         shared.set_over();
-        let receiver = self.receivers.remove(&id);
-        if let Some(farewell) = receiver.and_then(|r| r.end(now, &mut self.tools)) {
+        if let Some(receiver) = self.receivers.remove(&id) {
+            self.part(now, id, receiver);
+        }
+        true
+    }
+
+    /// D is gone: says so.
+    fn part(&mut self, now: Time, id: u64, receiver: Receiver) {
+        if let Some(farewell) = receiver.end(now, &mut self.tools) {
             // On the path through user space it is the socket that was watched: then
             // this changes nothing.
             let _ = self.epoll.add(farewell.raw(), id, Interest::READ);
             self.farewells.insert(id, farewell);
         }
-        true
     }
 
     fn notice_standstill(&mut self, now: Time) {
@@ -223,7 +243,7 @@ impl Work<Command> for Worker {
                 reply.give(());
             }
             Command::Closed(id, reply) => {
-                let gone = self.look(now, id);
+                let gone = self.stand_down(now, id) || self.look(now, id);
                 if let (false, Some(receiver)) = (gone, self.receivers.get_mut(&id)) {
                     receiver.expect_end(now);
                 }
@@ -233,8 +253,16 @@ impl Work<Command> for Worker {
                 let receiver = self.receivers.get(&id);
                 reply.give(receiver.map(|r| r.report(&mut self.tools)));
             }
+            Command::Share(reply) => {
+                self.share();
+                reply.give(());
+            }
+            Command::Inherit(shared, plan, reply) => {
+                reply.give(self.inherit(now, shared, *plan));
+            }
             Command::LeaveAll(reply) => {
-                for receiver in self.receivers.values_mut() {
+                let receivers = self.receivers.values_mut();
+                for receiver in receivers.filter(|r| r.keeper.is_none()) {
                     receiver.leave_all(now, &mut self.tools);
                 }
                 reply.give(());
@@ -244,6 +272,9 @@ impl Work<Command> for Worker {
 
     fn ready(&mut self, now: Time, event: Event) {
         self.notice_standstill(now);
+        if self.on_shared(now, event) {
+            return;
+        }
         if let Some(receiver) = self.receivers.get_mut(&event.token) {
             receiver.hear(now, &mut self.tools);
         } else if let Some(farewell) = self.farewells.get_mut(&event.token) {
@@ -254,7 +285,12 @@ impl Work<Command> for Worker {
     fn next_time(&self) -> Time {
         let receivers = self.receivers.values().map(Receiver::next_time);
         let farewells = self.farewells.values().map(Farewell::next_time);
-        receivers.chain(farewells).min().unwrap_or(Time::NEVER)
+        let standbys = self.standbys.values().map(Standby::next_time);
+        receivers
+            .chain(farewells)
+            .chain(standbys)
+            .min()
+            .unwrap_or(Time::NEVER)
     }
 
     fn due(&mut self, now: Time) {
@@ -269,6 +305,7 @@ impl Work<Command> for Worker {
         for id in looks {
             self.look(now, id);
         }
+        self.attend_standbys(now);
         for farewell in self.farewells.values_mut() {
             farewell.poll(now, &mut self.tools);
         }

@@ -293,11 +293,6 @@ CASE(connect, EOPNOTSUPP, path)
 	CHECK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0);
 	FAILS(connect_to(fd, htonl(INADDR_LOOPBACK), 1), EOPNOTSUPP);
 }
-CASE(connect, EOPNOTSUPP, fork)
-{
-	int fd = receiver(1);
-	IN_CHILD(FAILS(connect_to(fd, htonl(INADDR_LOOPBACK), 1), EOPNOTSUPP));
-}
 CASE(connect, EAGAIN, thread)
 {
 	int fd = plain();

@@ -154,12 +154,9 @@ CASE(getsockopt, ENOPROTOOPT, kernel)
 }
 CASE(getsockopt, EOPNOTSUPP, fork)
 {
-	struct flexcast_stats stats;
 	struct pair p = pair();
 	IN_CHILD({
-		socklen_t length = sizeof stats;
-		FAILS(get(p.receives, FLEXCAST_STATS, &stats, &length), EOPNOTSUPP);
-		length = 0;
+		socklen_t length = 0;
 		FAILS(get(p.sends, FLEXCAST_REQUESTERS, NULL, &length), EOPNOTSUPP);
 	});
 }

@@ -56,9 +56,11 @@ impl Receiver {
     }
 
     fn try_beside(&mut self, d: i32) -> Result<(), Errno> {
-        let program = self.program(&self.passengers());
-        if let Filtered::Failed(errno) = self.attach(d, program) {
-            return Err(errno);
+        if !self.keeps_filter() {
+            let program = self.program(&self.passengers());
+            if let Filtered::Failed(errno) = self.attach(d, program) {
+                return Err(errno);
+            }
         }
         sockopt::set_reuse_port(d, true)?;
         self.socket.set_reuse_port(true)?;
@@ -82,6 +84,9 @@ impl Receiver {
         tools: &mut Tools,
     ) -> Result<(), Errno> {
         Receiver::bind_apart(&self.shared.bound, &self.socket)?;
+        if self.keeps_filter() {
+            return Ok(());
+        }
         match self.refilter(now, tools) {
             // The stream matters more than what else comes to D.
             Filtered::Failed(_) => self.plan.filtered = false,
@@ -89,6 +94,12 @@ impl Receiver {
             Filtered::Done | Filtered::NotHere => {}
         }
         Ok(())
+    }
+
+    /// Whether D's filter is a predecessor's, and good until its channels are joined:
+    /// the stream goes on meanwhile.
+    fn keeps_filter(&self) -> bool {
+        self.plan.inherited && self.shared.reading.is_some()
     }
 
     /// Binds U.
@@ -191,7 +202,7 @@ impl Receiver {
         let channels = wanted.map(|a| Inherited {
             channel: a.requester.channel(),
             asking: a.asking.clone(),
-            token: a.requester.token(),
+            token: a.token().ok().flatten(),
             app_port: a.requester.app_port(),
         });
         Inheritance {
