@@ -15,6 +15,7 @@ mod feed;
 mod from_udp;
 mod link_address;
 mod logging;
+mod man;
 mod map_options;
 mod output;
 mod preload;
@@ -92,6 +93,8 @@ enum Command {
     Map(explain::Explain),
     Doctor(doctor::Doctor),
     Completions(Completions),
+    #[command(hide = true)]
+    Man(man::ManPages),
 }
 
 /// Print completions for a shell.
@@ -133,6 +136,7 @@ fn obey(command: Command) -> Result<(), Failure> {
         Command::Map(map) => map.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Completions(completions) => completions.execute(),
+        Command::Man(pages) => pages.execute(&Arguments::command()),
     }
 }
 

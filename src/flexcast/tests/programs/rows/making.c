@@ -72,6 +72,14 @@ CASE(bind, EADDRNOTAVAIL, address)
 	FAILS(flexcast_bind(plain(), &c, sizeof c), EADDRNOTAVAIL);
 }
 
+CASE(bind, EMFILE, table)
+{
+	struct flexcast_channel c = loopback(1);
+	int fd = plain();
+	fill_table();
+	FAILS(flexcast_bind(fd, &c, sizeof c), EMFILE);
+}
+
 CASE(listen, 0, done)
 {
 	int fd = bound(1);
@@ -292,6 +300,13 @@ CASE(connect, EOPNOTSUPP, path)
 	CHECK(setenv("FLEXCAST_PATH", "kernel", 1) == 0);
 	CHECK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0);
 	FAILS(connect_to(fd, htonl(INADDR_LOOPBACK), 1), EOPNOTSUPP);
+}
+CASE(connect, EMFILE, table)
+{
+	int fd = plain();
+	receiver(1);
+	fill_table();
+	FAILS(connect_to(fd, htonl(INADDR_LOOPBACK), 1), EMFILE);
 }
 CASE(connect, EAGAIN, thread)
 {
