@@ -426,8 +426,7 @@ impl Controller {
         drop(state);
         self.set_guards(now);
         if let (false, Some(id)) = (granted, id) {
-            self.ours.remove(&id);
-            self.tell_ended(now, id);
+            self.listens_no_longer(now, id);
         }
         self.announce();
         let asked = self.asked_to_listen.extract_if(.., |(k, _)| *k == key);
@@ -452,18 +451,20 @@ impl Controller {
         };
         self.set_guards(now);
         match scope.map(|scope| scope.id) {
-            Some(Some(id)) => {
-                let Some(ours) = self.ours.get_mut(&id) else {
-                    return;
-                };
-                ours.listens = None;
-                if ours.stage == Stage::Listening {
-                    self.ours.remove(&id);
-                    self.tell_ended(now, id);
-                }
-            }
+            Some(Some(id)) => self.listens_no_longer(now, id),
             Some(None) => self.give_up_wildcard(),
             None => {}
+        }
+    }
+
+    fn listens_no_longer(&mut self, now: Time, id: ChannelId) {
+        let Some(ours) = self.ours.get_mut(&id) else {
+            return;
+        };
+        ours.listens = None;
+        if ours.stage == Stage::Listening {
+            self.ours.remove(&id);
+            self.tell_ended(now, id);
         }
     }
 
@@ -624,6 +625,33 @@ mod tests {
         assert!(listens.offer(channel(10)).is_some(), "asked for again");
         listens.opening.insert(channel(11).id);
         assert_eq!(listens.offer(channel(11)), None, "it is being opened");
+    }
+
+    /// A controller that has yet to find the owner of FP.
+    fn seeking(fp: u16) -> Controller {
+        let node = Arc::new(Node::new(fp, flexcast_engine::NodeSettings::sender()));
+        let epoll = std::rc::Rc::new(flexcast_udp::process::Epoll::new().unwrap());
+        Controller::new(node, epoll, now()).unwrap()
+    }
+
+    #[test]
+    fn whoever_asks_to_listen_is_answered_though_the_channel_was_opened_meanwhile() {
+        for granted in [true, false] {
+            let mut controller = seeking(27_460);
+            let scope = listen(1, Some(7), 1).scope;
+            let bell = listen(1, None, 1).bell;
+            controller.begin_listening(now(), scope, 1, bell, None, Reply::new());
+            // As the accept of a wildcard does.
+            controller.open(now(), channel(7), 0, Reply::new());
+            assert_eq!(controller.asked_to_listen.len(), 1);
+            match granted {
+                true => controller.granted(now(), channel(7).id),
+                false => controller.taken(now(), channel(7).id),
+            }
+            assert_eq!(controller.asked_to_listen.len(), 0, "granted: {granted}");
+            let listens = controller.node.lock().listens.all.len();
+            assert_eq!(listens, usize::from(granted));
+        }
     }
 
     #[test]

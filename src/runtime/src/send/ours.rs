@@ -90,9 +90,14 @@ impl Controller {
             state.sender.poll(now, &mut self.out);
         }
         let replies = std::mem::take(&mut ours.replies);
+        let listens = ours.listens.is_some();
         self.flush();
         for reply in replies {
             reply.give(Ok(()));
+        }
+        if listens {
+            // The wildcard's accept may have opened it while it was being asked for.
+            self.heard_of_scope(now, Some(id), true);
         }
     }
 
@@ -109,7 +114,7 @@ impl Controller {
             return self.heard_of_scope(now, Some(id), false);
         }
         ours.stage = Stage::Elsewhere;
-        let channel = ours.channel;
+        let (channel, listens) = (ours.channel, ours.listens.is_some());
         let records = {
             let mut state = self.node.lock();
             let line = line::of(&mut state, id);
@@ -121,6 +126,9 @@ impl Controller {
         }
         self.pass_on(now, channel, &records);
         self.watch(id);
+        if listens {
+            self.heard_of_scope(now, Some(id), false);
+        }
     }
 
     pub(super) fn open(
