@@ -107,6 +107,10 @@ int flexcast_connect(int fd, const void *channel, socklen_t length);
 int flexcast_bind(int fd, const void *channel, socklen_t length);
 int flexcast_listen(int fd, int backlog);
 int flexcast_accept(int fd, void *channel, socklen_t *length);
+/* Once to each of the audience. What is sent faster than datagrams can leave one by one, or
+   while another thread sends, is copied and leaves soon after, in one batch with others and
+   in order; close, shutdown, exit and fork let it leave first, _exit and exec do not. EPIPE
+   where nobody is there, at the latest on the next send. */
 ssize_t flexcast_send(int fd, const void *buffer, size_t length);
 int flexcast_sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
 ssize_t flexcast_recv(int fd, void *buffer, size_t length);

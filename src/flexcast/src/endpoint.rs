@@ -269,7 +269,7 @@ impl Endpoint {
             Some(Role::Delivering(delivery)) => {
                 self.check_owned()?;
                 let block = wait && !sockopt::is_nonblocking(raw)?;
-                delivery.send(datagrams, block)
+                delivery.send_soon(datagrams, block)
             }
             Some(Role::Receiving(..)) => Err(Errno::EOPNOTSUPP),
             None | Some(Role::Listening(..)) => Err(Errno::ENOTCONN),

@@ -83,11 +83,22 @@ pub(crate) fn detail(errno: Errno) -> Option<String> {
     })
 }
 
+/// The sending half, where it is there, and nobody is about to change that.
+fn running() -> Option<Arc<Sending>> {
+    // It stays where it is: other threads may be on their way to it.
+    SENDING.try_lock().ok().and_then(|sending| sending.clone())
+}
+
+/// What is still queued leaves.
+pub(crate) fn flush() {
+    if let Some(sending) = running() {
+        sending.flush();
+    }
+}
+
 /// At exit: streams end, receivers leave.
 pub(crate) fn finish() {
-    // It stays where it is: other threads may be on their way to it.
-    let sending = SENDING.try_lock().ok().and_then(|sending| sending.clone());
-    if let Some(sending) = sending {
+    if let Some(sending) = running() {
         sending.finish();
     }
     receive::leave_all();

@@ -100,11 +100,15 @@ impl Socket {
         Ok((Socket { socket, endpoint }, channel))
     }
 
-    /// Sends a datagram to everybody who asks for the channel, once each.
+    /// Sends a datagram to everybody who asks for the channel, once each. Where the program
+    /// sends faster than datagrams can leave one by one, or while another thread sends, it
+    /// leaves soon after, in one batch with others; order is kept, nothing waits for more
+    /// to come, and close, exit and fork see to it first that all have left.
     ///
     /// # Errors
     /// `EPIPE` where nobody is there any more (then whoever comes next is given to
-    /// accept), `EMSGSIZE` above 65 491 bytes (IPv6: 65 511), `ENOTCONN`,
+    /// accept), at the latest on the next send; `EMSGSIZE` above 65 491 bytes (IPv6:
+    /// 65 511), and then nothing was sent; `ENOTCONN`,
     /// `EOPNOTSUPP` where it receives. Never `EAGAIN`: what a full send buffer has no
     /// room for within 10 ms is dropped where the socket is non-blocking.
     pub fn send(&self, datagram: &[u8]) -> Result<usize, Errno> {

@@ -114,6 +114,43 @@ fn a_datagram_reaches_every_receiver_once_and_the_end_follows() {
 }
 
 #[test]
+fn a_flood_is_counted_whole_and_fails_when_its_audience_is_gone() {
+    let Some(_world) = World::enter("a_flood_is_counted_whole_and_fails_when_its_audience_is_gone")
+    else {
+        return;
+    };
+    let channel = channel("127.0.0.1#9");
+    let listener = listener(Binding::ANY, 1);
+    let receivers: Vec<Socket> = (0..5).map(|_| receiver(channel)).collect();
+    let (delivery, _) = accept(&listener);
+    await_requesters(&delivery, 5);
+    for _ in 0..1_000 {
+        assert_eq!(delivery.send(&[7; 100]), Ok(100));
+    }
+    let sent = |count: u64| {
+        let requesters = delivery.requesters().unwrap();
+        requesters
+            .iter()
+            .all(|requester| requester.datagrams == count)
+    };
+    assert!(sent(1_000), "with what is still queued");
+    assert_eq!(delivery.send(&[0; 65_492]), Err(Errno::EMSGSIZE));
+    assert_eq!(
+        delivery.send_many(&[b"short", &[0; 65_492]]),
+        Err(Errno::EMSGSIZE)
+    );
+    assert!(sent(1_000), "none of these");
+    let gone = std::thread::spawn(move || drop(receivers));
+    until("EPIPE", || {
+        let error = (0..50).find_map(|_| delivery.send(&[7; 100]).err());
+        assert!(error.is_none_or(|error| error == Errno::EPIPE), "{error:?}");
+        error.is_some()
+    });
+    gone.join().unwrap();
+    assert_eq!(delivery.send(&[7; 100]), Err(Errno::EPIPE), "again");
+}
+
+#[test]
 fn ten_thousand_datagrams_arrive_whole_and_in_order() {
     let Some(_world) = World::enter("ten_thousand_datagrams_arrive_whole_and_in_order") else {
         return;

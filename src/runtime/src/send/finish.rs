@@ -1,12 +1,14 @@
 //! The end of the process, or of its program (exec): every stream ends at once.
 //!
 //! Promises: done by the calling thread alone, since the others may be on their way
-//! out, or interrupted (exit in a signal's handler); no lock is waited for longer than 20 ms, nor what the background thread still
-//! has to hand to another process; blocked senders give up. Receivers that miss the
+//! out, or interrupted (exit in a signal's handler); no lock is waited for longer than
+//! 20 ms, nor what the background thread still has to hand to another process; what is
+//! queued leaves first, within 250 ms; blocked senders give up. Receivers that miss the
 //! one End are told by the status, and by silence.
 //! Is not [`super::SendingChannel::end`], which says it three times.
 
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flexcast_engine::{Outbox, Route};
@@ -15,12 +17,16 @@ use flexcast_udp::{process, Family};
 use flexcast_wire::ChannelId;
 
 use super::control::index;
+use super::line::Line;
 use super::node::Node;
 use super::voice::{AtOnce, Mouth};
 use crate::background::now;
 
 /// How long another thread is waited for.
 const HURRY: Duration = Duration::from_millis(20);
+
+/// How long datagrams are waited for that are queued here. Without a queue: not at all.
+const QUEUED: Duration = Duration::from_millis(250);
 
 /// Datagrams for a channel that another process has: on their way within a
 /// millisecond where the background thread runs.
@@ -35,8 +41,22 @@ fn await_handover(node: &Node) {
     }
 }
 
+/// What callers have left to others leaves, as far as the send buffer takes it in time.
+pub(super) fn flush(node: &Node) {
+    let until = now() + QUEUED;
+    let Some(state) = node.lock_within(QUEUED) else {
+        return;
+    };
+    let lines: Vec<Arc<Line>> = state.lines.values().cloned().collect();
+    drop(state);
+    for line in lines {
+        line.flush(node, &AtOnce(&node.fan), until.since(now()));
+    }
+}
+
 /// Ends every open channel.
 pub(super) fn finish(node: &Node) {
+    flush(node);
     await_handover(node);
     node.closing.store(true, Ordering::Relaxed);
     let mut letters = [SendBatch::new(), SendBatch::new()];

@@ -1,26 +1,25 @@
-//! A channel of this process, as its threads see it: whoever may send does, the others
-//! wait their turn.
+//! A channel of this process, as its threads see it: what it is, and what was counted.
 //!
-//! Promises: sequences leave in order (one lock a channel, held by whoever sends);
-//! nothing is queued, but on the way to another process; a thread that must not block
-//! gives up after 10 ms, and what it had is counted. Is not the batch (`out`), nor who
-//! is in the audience (engine).
+//! Promises: what is on the way to another process is bounded; a thread that must not
+//! block gives up after 10 ms, and what it had is counted. Is not whose turn it is to
+//! send (`queue`), nor the sending (`dispatch`, `out`), nor who is in the audience
+//! (engine).
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flexcast_engine::Time;
 use flexcast_udp::process;
-use flexcast_udp::{Errno, Family};
-use flexcast_wire::{ChannelId, MAX_BODY_V4, MAX_BODY_V6};
+use flexcast_udp::Family;
+use flexcast_wire::ChannelId;
 
 use super::control::Command;
 use super::node::{Node, State};
-use super::out::{Out, BATCH};
+use super::queue::Queue;
 use super::voice::Mouth;
-use crate::background::{lock, now};
+use crate::background::now;
 
 /// How long a non-blocking sender helps to empty a full send buffer.
 const HELP: Duration = Duration::from_millis(10);
@@ -53,6 +52,10 @@ pub struct LineCounters {
     pub dropped: u64,
     /// Copies that the kernel refused.
     pub failed: u64,
+    /// Datagrams that left in a batch with others', after their caller had gone on.
+    pub queued: u64,
+    /// The longest that one of them waited for that.
+    pub longest_queued: Duration,
 }
 
 /// How long a sender waits for room in the send buffer.
@@ -67,6 +70,13 @@ pub(super) enum Patience {
 }
 
 impl Patience {
+    pub(super) fn of(block: bool) -> Patience {
+        match block {
+            true => Patience::Block,
+            false => Patience::Help(None),
+        }
+    }
+
     /// Microseconds to wait now; none: give up.
     pub(super) fn slice(&mut self, node: &Node) -> Option<u64> {
         if node.is_closing() {
@@ -98,7 +108,9 @@ pub(super) struct Line {
     pub(super) unlooped: AtomicBool,
     /// Datagrams on their way to another process.
     pub(super) backlog: AtomicUsize,
-    out: Mutex<Out>,
+    /// Requesters at the last batch; 0 where a batch costs what its datagrams cost.
+    pub(super) crowd: AtomicUsize,
+    pub(super) queue: Queue,
     datagrams: AtomicU64,
     unheard: AtomicU64,
     dropped: AtomicU64,
@@ -114,7 +126,8 @@ impl Line {
             ended: AtomicBool::new(false),
             unlooped: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
-            out: Mutex::default(),
+            crowd: AtomicUsize::new(0),
+            queue: Queue::default(),
             datagrams: AtomicU64::new(0),
             unheard: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -123,77 +136,64 @@ impl Line {
     }
 
     pub(super) fn counters(&self) -> LineCounters {
+        let queue = self.queue.lock().counts;
         LineCounters {
             datagrams: self.datagrams.load(Ordering::Relaxed),
             unheard: self.unheard.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
+            queued: queue.queued,
+            longest_queued: queue.longest,
         }
     }
 
-    /// Sends to the whole audience of a channel whose S is `sender`.
-    ///
-    /// # Errors
-    /// `EMSGSIZE`, and then nothing is sent; `EPIPE` where the channel has ended;
-    /// `EAGAIN` (with [`Patience::Never`] only) where another thread is sending.
-    pub(super) fn send(
+    /// Whether F is not what it leaves from.
+    pub(super) fn leaves_elsewhere(&self) -> bool {
+        self.remote.load(Ordering::Acquire) || self.voiceless.load(Ordering::Relaxed)
+    }
+
+    /// Has the background thread send it, from here or through who has the channel.
+    pub(super) fn send_elsewhere(
         &self,
         node: &Node,
-        sender: IpAddr,
         datagrams: &[&[&[u8]]],
-        mouth: &impl Mouth,
-        mut patience: Patience,
-    ) -> Result<Sent, Errno> {
-        let limit = match sender {
-            IpAddr::V4(_) => MAX_BODY_V4,
-            IpAddr::V6(_) => MAX_BODY_V6,
-        };
-        let too_long = |parts: &&[&[u8]]| length(parts) > limit;
-        if datagrams.iter().any(too_long) {
-            return Err(Errno::EMSGSIZE);
-        }
-        if self.ended.load(Ordering::Acquire) {
-            return Err(Errno::EPIPE);
-        }
+        patience: Patience,
+    ) -> Sent {
+        let dropped = self.hand_over(node, datagrams, patience);
         let mut sent = Sent {
             datagrams: datagrams.len(),
+            dropped,
             ..Sent::default()
         };
-        let remote = self.remote.load(Ordering::Acquire);
-        let voiceless = self.voiceless.load(Ordering::Relaxed);
-        // The background thread, which others hand theirs, sends from here.
-        if !matches!(patience, Patience::Never) && (remote || voiceless) {
-            sent.dropped = self.hand_over(node, datagrams, patience);
-            if !remote {
-                // Counted when it leaves.
-                sent.datagrams = sent.dropped;
-            }
-        } else {
-            let Some(mut out) = self.lock_out(node, &mut patience) else {
-                if matches!(patience, Patience::Never) {
-                    return Err(Errno::EAGAIN);
-                }
-                sent.dropped = datagrams.len();
-                self.count(&sent, false);
-                return Ok(sent);
-            };
-            for batch in datagrams.chunks(BATCH) {
-                out.copy(batch);
-                let heard = out.stamp(self, node)?;
-                out.deliver(self, node, mouth, &mut patience, &mut sent);
-                if !heard {
-                    let count = u64::try_from(batch.len()).unwrap_or(0);
-                    self.unheard.fetch_add(count, Ordering::Relaxed);
-                }
-            }
-            out.shrink();
+        if !self.remote.load(Ordering::Acquire) {
+            // Counted when it leaves.
+            sent.datagrams = dropped;
         }
-        self.count(&sent, true);
+        self.count(&sent);
         sent.datagrams = datagrams.len();
-        Ok(sent)
+        sent
     }
 
-    fn count(&self, sent: &Sent, taken: bool) {
+    /// Counts what nobody had time for.
+    pub(super) fn drop_all(&self, count: usize) -> Sent {
+        let sent = Sent {
+            datagrams: count,
+            dropped: count,
+            ..Sent::default()
+        };
+        self.count(&sent);
+        sent
+    }
+
+    /// Counts datagrams that were sent to nobody.
+    pub(super) fn count_heard(&self, count: usize, heard: bool) {
+        if !heard {
+            let count = u64::try_from(count).unwrap_or(0);
+            self.unheard.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count(&self, sent: &Sent) {
         let add = |to: &AtomicU64, n: usize| {
             if n > 0 {
                 to.fetch_add(u64::try_from(n).unwrap_or(0), Ordering::Relaxed);
@@ -201,31 +201,13 @@ impl Line {
         };
         add(&self.dropped, sent.dropped);
         add(&self.failed, sent.failed);
-        if taken || sent.dropped > 0 {
-            add(&self.datagrams, sent.datagrams);
-        }
+        add(&self.datagrams, sent.datagrams);
     }
 
     /// Makes F, so that a table that is full is noticed before anything is lost.
     pub(super) fn prepare(&self, node: &Node, sender: IpAddr) {
         let made = node.fan.with(Family::of(sender), |_| ()).is_some();
         self.voiceless.store(!made, Ordering::Relaxed);
-    }
-
-    /// The right to send; none where another thread keeps it for too long.
-    fn lock_out(&self, node: &Node, patience: &mut Patience) -> Option<MutexGuard<'_, Out>> {
-        if matches!(patience, Patience::Block) {
-            return Some(lock(&self.out));
-        }
-        loop {
-            match self.out.try_lock() {
-                Ok(out) => return Some(out),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {
-                    process::sleep_us(patience.slice(node)?.min(200));
-                }
-            }
-        }
     }
 
     /// Gives datagrams to the process that has the channel; how many were dropped.
@@ -262,10 +244,6 @@ impl Line {
     pub(super) fn dropped_one(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn length(parts: &[&[u8]]) -> usize {
-    parts.iter().map(|part| part.len()).sum()
 }
 
 /// The line of a channel: one an id, whichever of this host's addresses is S.

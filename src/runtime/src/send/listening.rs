@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flexcast_engine::{RequesterSummary, Time};
 use flexcast_udp::Errno;
@@ -25,11 +26,14 @@ use super::control::{Command, Controller};
 use super::error::SendError;
 use super::node::{Node, State};
 use super::ours::{Ours, Stage};
-use super::{Sending, SendingChannel};
+use super::{Sending, SendingChannel, Sent, FAREWELL};
 use crate::background::{now, Reply};
 
 /// The most channels that wait at one listening socket.
 pub const MAX_BACKLOG: usize = 4_096;
+
+/// How long the counts of requesters wait for what is queued.
+const BRIEFLY: Duration = Duration::from_millis(10);
 
 /// What a socket listens for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -259,6 +263,7 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         state.sender.suspend(now(), id);
         return None;
     }
+    channel.line.begin_anew();
     let shared = Arc::new(Delivered {
         bell,
         over: AtomicBool::new(false),
@@ -297,16 +302,38 @@ impl Delivery {
         self.shared.over.load(Ordering::Acquire)
     }
 
-    /// Sends datagrams, each given in parts, to the whole audience.
+    /// Sends datagrams, each given in parts, to the whole audience, before it returns.
     ///
     /// # Errors
     /// `EPIPE` where nobody is there any more, `EMSGSIZE` for what is too long, and
     /// then nothing was sent.
     pub fn send(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<(), Errno> {
-        if self.is_over() {
-            return Err(Errno::EPIPE);
-        }
+        self.check()?;
         let sent = self.channel.send(datagrams, block)?;
+        self.has_reached(&sent)
+    }
+
+    /// As [`Delivery::send`]; where there is more than can leave one by one, soon after
+    /// ([`SendingChannel::send_soon`]).
+    ///
+    /// # Errors
+    /// As there, `EPIPE` at the latest with the next.
+    pub fn send_soon(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<(), Errno> {
+        self.check()?;
+        match self.channel.send_soon(datagrams, block)? {
+            Some(sent) => self.has_reached(&sent),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), Errno> {
+        match self.is_over() {
+            true => Err(Errno::EPIPE),
+            false => Ok(()),
+        }
+    }
+
+    fn has_reached(&self, sent: &Sent) -> Result<(), Errno> {
         let nobody = sent.copies + sent.failed + sent.dropped == 0 && sent.datagrams > 0;
         let id = self.channel().id;
         if nobody && self.channel.node.lock().sender.is_deserted(id) {
@@ -322,14 +349,18 @@ impl Delivery {
         if self.is_over() {
             return Vec::new();
         }
+        // What the program has given is counted.
+        self.channel.flush(BRIEFLY);
         let state = self.channel.node.lock();
         let summary = state.sender.summary(now(), self.channel().id);
         summary.map_or_else(Vec::new, |summary| summary.requesters)
     }
 
-    /// Ends the stream: the audience is told. Once; dropping does so, too.
+    /// Ends the stream, after what is queued: the audience is told. Once; dropping does
+    /// so, too.
     pub fn end(&self) {
         if !self.shared.over.swap(true, Ordering::AcqRel) {
+            self.channel.flush(FAREWELL);
             self.channel.node.post(Command::EndDelivery {
                 id: self.channel().id,
                 delivery: self.shared.clone(),

@@ -12,17 +12,19 @@
 //! outlive any owner.
 //!
 //! Promises: nobody there is no error; a blocked send blocks nobody else; nothing is
-//! queued. Is not capture (the relay), nor the meaning of addresses (`rules`).
+//! queued but by [`SendingChannel::send_soon`]. Is not capture (the relay), nor the meaning of addresses (`rules`).
 
 mod admission;
 mod bell;
 mod control;
+mod dispatch;
 mod ears;
 mod error;
 mod finish;
 mod holder;
 mod line;
 mod listening;
+mod load;
 mod local;
 mod member;
 mod names;
@@ -30,11 +32,14 @@ mod node;
 mod ours;
 mod out;
 mod owner;
+mod pace;
 mod peer;
 mod place;
+mod queue;
 mod registry;
 mod served;
 mod voice;
+mod worker;
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -57,6 +62,10 @@ pub use listening::{Delivery, Listening, Scope, MAX_BACKLOG};
 pub use node::Standing;
 pub use served::is_served;
 pub use voice::is_internal;
+
+/// How long the end of a stream waits for what is queued, which a full send buffer of a
+/// slow link may hold up. Longer: close takes longer there; shorter: more is lost.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How this process sends.
 #[derive(Clone, Debug)]
@@ -187,8 +196,15 @@ impl Sending {
         self.node.wait_for(id, receivers, limit)
     }
 
+    /// Before a fork, whose parent may leave at once: what is queued leaves first, within
+    /// a quarter of a second.
+    pub fn flush(&self) {
+        finish::flush(&self.node);
+    }
+
     /// At exit and before exec: every channel ends, said once, at once, from this
-    /// thread; nobody is waited for. Takes less than 50 ms.
+    /// thread; nobody is waited for. Takes less than 50 ms; where datagrams are queued
+    /// ([`SendingChannel::send_soon`]), and held up, up to a quarter of a second more.
     pub fn finish(&self) {
         finish::finish(&self.node);
     }
@@ -237,13 +253,28 @@ impl SendingChannel {
     /// `EMSGSIZE` for a body above 65 491 bytes (IPv6: 65 511), and then nothing was
     /// sent; `EPIPE` where the channel has ended. Never `EAGAIN`, never `ENOBUFS`.
     pub fn send(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<Sent, Errno> {
-        let patience = if block {
-            Patience::Block
-        } else {
-            Patience::Help(None)
-        };
         let (node, sender) = (&self.node, self.channel.sender);
-        self.line.send(node, sender, datagrams, &node.fan, patience)
+        self.line
+            .send(node, sender, datagrams, &node.fan, Patience::of(block))
+    }
+
+    /// As [`SendingChannel::send`]; where the program sends faster than its datagrams can
+    /// leave one by one, or while another thread is sending, they leave soon after this
+    /// has returned (none then), as one batch with what else has come by then. Nothing
+    /// waits for more to come; what a full queue has no room for, `block` waits with.
+    ///
+    /// # Errors
+    /// As there. What befalls a datagram later is counted.
+    pub fn send_soon(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<Option<Sent>, Errno> {
+        let (node, sender) = (&self.node, self.channel.sender);
+        self.line
+            .send_soon(node, sender, datagrams, Patience::of(block))
+    }
+
+    /// Waits until what is queued at this moment has left; at most for so long.
+    pub fn flush(&self, limit: Duration) {
+        let node = &self.node;
+        self.line.flush(node, &node.fan, limit);
     }
 
     /// Receivers at and below the channel's requesters.
@@ -252,10 +283,11 @@ impl SendingChannel {
         self.node.lock().receivers(self.channel.id)
     }
 
-    /// Ends the stream: said three times, in the background. Opening the channel again
-    /// begins a new stream.
+    /// Ends the stream, after what is queued: said three times, in the background.
+    /// Opening the channel again begins a new stream.
     pub fn end(&self) {
         self.line.ended.store(true, Ordering::Release);
+        self.flush(FAREWELL);
         self.node.post(Command::End {
             id: self.channel.id,
         });
@@ -278,6 +310,7 @@ impl SendingChannel {
 /// leaked (`std::mem::forget`), and be started anew.
 pub fn forget_after_fork() {
     admission::forget_after_fork();
+    worker::forget();
     voice::forget_numbers();
     forget_threads();
 }

@@ -1,7 +1,7 @@
-//! One batch on its way out: bodies and trailers in one buffer, sent to all.
+//! One batch on its way out, to all.
 //!
 //! ```text
-//! copy ─► stamp: sequences and targets, in one moment ─► deliver
+//! load ─► stamp: sequences and targets, in one moment ─► deliver
 //!                  steady: one fan-out a family ◄──────────┤
 //!                  moving: what the window admits ◄────────┘
 //! ```
@@ -10,36 +10,33 @@
 //! node's lock. Is not the order of batches (`line`).
 
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use flexcast_engine::{Target, Time, Window};
 use flexcast_udp::fan_out::Position;
 use flexcast_udp::process::{self, PollFd};
 use flexcast_udp::{Errno, Family, FanOut};
-use flexcast_wire::{Kind, Sequence, TRAILER_LEN};
+use flexcast_wire::{Kind, Sequence};
 
 use super::control::Command;
 use super::line::{Line, Patience, Sent};
+use super::load::{Load, BATCH};
 use super::node::{Node, State};
 use super::voice::Mouth;
 use crate::background::now;
 
-/// Datagrams sent as one batch: what one super-packet holds at most.
-pub(super) const BATCH: usize = 44;
-/// A buffer above this is given back after use.
-const KEPT: usize = 256 * 1024;
-
 /// Buffers of one batch, reused.
 #[derive(Debug, Default)]
 pub(super) struct Out {
-    bytes: Vec<u8>,
-    ranges: Vec<Range<usize>>,
+    /// What it consists of; filled by whoever has the turn.
+    pub(super) load: Load,
     sequences: Vec<Sequence>,
     sizes: Vec<usize>,
     v4: Part,
     v6: Part,
     moving: Vec<(Target, Window)>,
+    /// The send buffer was full, since this was last looked at.
+    pub(super) held_up: bool,
 }
 
 #[derive(Debug, Default)]
@@ -49,20 +46,6 @@ struct Part {
 }
 
 impl Out {
-    /// Copies the bodies, each with room for its trailer.
-    pub(super) fn copy(&mut self, datagrams: &[&[&[u8]]]) {
-        self.bytes.clear();
-        self.ranges.clear();
-        for parts in datagrams {
-            let start = self.bytes.len();
-            for part in *parts {
-                self.bytes.extend_from_slice(part);
-            }
-            self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
-            self.ranges.push(start..self.bytes.len());
-        }
-    }
-
     /// Takes sequences and, in the same moment, targets; whether anybody is there.
     pub(super) fn stamp(&mut self, line: &Line, node: &Node) -> Result<bool, Errno> {
         let id = line.id;
@@ -71,14 +54,17 @@ impl Out {
             return Err(Errno::EPIPE);
         }
         let now = now();
-        self.sequences.clear();
-        self.sizes.clear();
-        for range in &self.ranges {
-            let trailer = state.sender.stamp(now, id, Kind::Data);
-            let trailer = trailer.ok_or(Errno::EPIPE)?;
-            self.bytes[range.end - TRAILER_LEN..range.end].copy_from_slice(&trailer.bytes());
-            self.sequences.push(trailer.sequence);
-            self.sizes.push(range.len());
+        let (sequences, sizes) = (&mut self.sequences, &mut self.sizes);
+        sequences.clear();
+        sizes.clear();
+        let stamped = self.load.stamp(|size| {
+            let trailer = state.sender.stamp(now, id, Kind::Data)?;
+            sequences.push(trailer.sequence);
+            sizes.push(size);
+            Some(trailer.bytes())
+        });
+        if !stamped {
+            return Err(Errno::EPIPE);
         }
         self.aim(line, &mut state, now);
         let in_handover = state.sender.fan(id).is_some_and(|f| !f.moving().is_empty());
@@ -91,14 +77,11 @@ impl Out {
         if early {
             node.post(Command::Look);
         }
-        Ok(!(self.v4.targets.is_empty() && self.v6.targets.is_empty() && self.moving.is_empty()))
-    }
-
-    /// Gives back what a burst of long datagrams took.
-    pub(super) fn shrink(&mut self) {
-        if self.bytes.capacity() > KEPT {
-            self.bytes = Vec::new();
-        }
+        let audience = self.v4.targets.len() + self.v6.targets.len() + self.moving.len();
+        let joins = [&self.v4, &self.v6].map(|part| part.fan_out.segments());
+        let crowd = if joins == [true; 2] { audience } else { 0 };
+        line.crowd.store(crowd, Ordering::Relaxed);
+        Ok(audience > 0)
     }
 
     /// Copies the targets, so that nobody waits for this send to end.
@@ -143,13 +126,14 @@ impl Out {
         sent: &mut Sent,
     ) {
         let mut views = [&[][..]; BATCH];
-        for (view, range) in views.iter_mut().zip(&self.ranges) {
-            *view = &self.bytes[range.clone()];
+        for (view, datagram) in views.iter_mut().zip(self.load.whole()) {
+            *view = datagram;
         }
-        let views = &views[..self.ranges.len()];
+        let views = &views[..self.load.len()];
+        let mut held_up = false;
         for (family, part) in [(Family::V4, &mut self.v4), (Family::V6, &mut self.v6)] {
             let Part { targets, fan_out } = part;
-            fan(
+            held_up |= fan(
                 line, node, mouth, family, fan_out, views, targets, patience, sent,
             );
         }
@@ -168,10 +152,11 @@ impl Out {
                 Family::V6 => &mut self.v6.fan_out,
             };
             let (admitted, to) = (&admitted[..count], [directed(target)]);
-            fan(
+            held_up |= fan(
                 line, node, mouth, family, fan_out, admitted, &to, patience, sent,
             );
         }
+        self.held_up |= held_up;
     }
 }
 
@@ -182,7 +167,7 @@ fn directed(target: &Target) -> flexcast_udp::Target {
     }
 }
 
-/// One fan-out, waiting for room as long as patience lasts.
+/// One fan-out, waiting for room as long as patience lasts; whether it had to wait.
 #[allow(clippy::too_many_arguments)] // one send's facts, all needed
 fn fan(
     line: &Line,
@@ -194,7 +179,8 @@ fn fan(
     targets: &[flexcast_udp::Target],
     patience: &mut Patience,
     sent: &mut Sent,
-) {
+) -> bool {
+    let mut held_up = false;
     let mut left = views.len() * targets.len();
     let mut at = Position::default();
     let mut lost_before = false;
@@ -216,7 +202,7 @@ fn fan(
             // Lost, and no new one can be made: from the next datagram on otherwise.
             line.voiceless.store(true, Ordering::Relaxed);
             sent.failed += left;
-            return;
+            return held_up;
         };
         if lost && !lost_before && flushed.sent == 0 {
             // Closed under our feet after it was checked: once more with a new one.
@@ -226,13 +212,15 @@ fn fan(
         sent.copies += flushed.sent;
         sent.failed += flushed.failed;
         left = flushed.dropped;
+        held_up |= flushed.blocked_at.is_some();
         match flushed.blocked_at {
             Some(position) if on => at = position,
             Some(_) => {
                 sent.dropped += left;
-                return;
+                break;
             }
-            None => return,
+            None => break,
         }
     }
+    held_up
 }

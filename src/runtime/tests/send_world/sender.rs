@@ -47,15 +47,31 @@ pub(crate) fn run() {
                 streams.insert(channel(), started);
                 say("ok");
             }
-            // threads CHANNEL COUNT EACH: several threads of one channel.
+            // bursts CHANNEL SIZE COUNT GAP_US: so many at once, in send_soon.
+            "bursts" => {
+                let started = bursts(
+                    channels[&channel()].clone(),
+                    number(2),
+                    number(3),
+                    number(4),
+                );
+                streams.insert(channel(), started);
+                say("ok");
+            }
+            // threads CHANNEL COUNT EACH [soon]: several threads of one channel.
             "threads" => {
                 let each = number(3);
+                let soon = words.contains(&"soon");
                 let threads = (0..number(2)).map(|_| {
                     let channel = channels[&channel()].clone();
                     std::thread::spawn(move || {
                         (0..each).for_each(|n| {
                             let body = body(n, 200);
-                            channel.send(&[&[&body[..]], &[&body[..]]], true).unwrap();
+                            let two: [&[&[u8]]; 2] = [&[&body], &[&body]];
+                            match soon {
+                                true => drop(channel.send_soon(&two, true).unwrap()),
+                                false => drop(channel.send(&two, true).unwrap()),
+                            }
                         });
                     })
                 });
@@ -97,6 +113,14 @@ pub(crate) fn run() {
                     c.datagrams, c.unheard, c.dropped, c.failed
                 ));
             }
+            "queued" => {
+                let c = channels[&channel()].counters();
+                say(&format!("{} {}", c.queued, c.longest_queued.as_micros()));
+            }
+            "flush" => {
+                process().flush();
+                say("ok");
+            }
             "buffer" => {
                 // What no application can do by itself: F is out of its sight.
                 let ours: Vec<i32> = (0..2048).filter(|raw| send::is_internal(*raw)).collect();
@@ -124,11 +148,11 @@ pub(crate) fn run() {
     }
 }
 
-/// `send CHANNEL COUNT SIZE AT_ONCE BLOCK`: bodies begin with their number.
+/// `send CHANNEL COUNT SIZE AT_ONCE [nonblock] [soon]`: bodies begin with their number.
 fn burst(channel: &SendingChannel, words: &[&str]) -> String {
     let number = |at: usize| words[at].parse::<usize>().unwrap();
     let (count, size, at_once) = (number(2), number(3), number(4));
-    let block = words.get(5) != Some(&"nonblock");
+    let (block, soon) = (!words.contains(&"nonblock"), words.contains(&"soon"));
     let bodies: Vec<Vec<u8>> = (0..count).map(|n| body(n as u64, size)).collect();
     let parts: Vec<[&[u8]; 2]> = bodies
         .iter()
@@ -141,7 +165,13 @@ fn burst(channel: &SendingChannel, words: &[&str]) -> String {
     let (mut copies, mut failed, mut dropped) = (0, 0, 0);
     let before = Instant::now();
     for batch in datagrams.chunks(at_once) {
-        match channel.send(batch, block) {
+        let outcome = match soon {
+            true => channel
+                .send_soon(batch, block)
+                .map(Option::unwrap_or_default),
+            false => channel.send(batch, block),
+        };
+        match outcome {
             Ok(sent) => {
                 copies += sent.copies;
                 failed += sent.failed;
@@ -163,15 +193,34 @@ fn body(n: u64, size: usize) -> Vec<u8> {
 
 /// One datagram every `gap_us`, until told to stop; how many there were.
 fn stream(channel: SendingChannel, size: u64, gap_us: u64) -> Streaming {
+    repeat(gap_us, move |n| {
+        let body = body(n, usize::try_from(size).unwrap());
+        channel.send(&[&[&body[..]]], true).unwrap();
+        1
+    })
+}
+
+/// So many at once every `gap_us`, each for itself, as soon as may be.
+fn bursts(channel: SendingChannel, size: u64, count: u64, gap_us: u64) -> Streaming {
+    repeat(gap_us, move |n| {
+        for n in n..n + count {
+            let body = body(n, usize::try_from(size).unwrap());
+            channel.send_soon(&[&[&body[..]]], true).unwrap();
+        }
+        count
+    })
+}
+
+/// Does it every `gap_us` until told to stop: given how many datagrams there were, it
+/// says how many it sent.
+fn repeat(gap_us: u64, send: impl Fn(u64) -> u64 + Send + 'static) -> Streaming {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let thread = std::thread::spawn(move || {
         let mut n = 0;
         let mut next = Instant::now();
         while !stopped.load(Ordering::Relaxed) {
-            let body = body(n, usize::try_from(size).unwrap());
-            channel.send(&[&[&body[..]]], true).unwrap();
-            n += 1;
+            n += send(n);
             next += Duration::from_micros(gap_us);
             if let Some(pause) = next.checked_duration_since(Instant::now()) {
                 std::thread::sleep(pause);
