@@ -13,7 +13,7 @@ needed=(
     ip=iproute2 nft=nftables unshare=util-linux setpriv=util-linux gcc=gcc c++=g++ make=make pkg-config=pkgconf
     python3=python3 socat=socat multicat=multicat ffmpeg=ffmpeg iperf=iperf strace=strace
     pgrep=procps ss=iproute2 ping=iputils-ping nm=binutils valgrind=valgrind
-    groff=groff-base mandoc=mandoc
+    groff=groff-base mandoc=mandoc man=man-db
 )
 
 missing=()

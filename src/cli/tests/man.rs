@@ -106,10 +106,18 @@ fn entries(section: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The roles: what stands in bold in README's table.
+fn roles() -> BTreeSet<String> {
+    let bold = |cell: String| Some(cell.strip_prefix("**")?.split("**").next()?.to_owned());
+    cells("Roles").into_iter().filter_map(bold).collect()
+}
+
 #[test]
-fn rules_and_variables_are_those_of_the_readme() {
+fn rules_roles_and_variables_are_those_of_the_readme() {
     assert!(cells("Variables").contains("FLEXCAST_MAP"));
     assert_eq!(entries("ENVIRONMENT"), cells("Variables"));
     assert!(cells("Rules").contains("role="));
     assert_eq!(entries("RULES"), cells("Rules"));
+    assert!(roles().contains("joins"));
+    assert_eq!(entries("ROLES"), roles());
 }
