@@ -67,14 +67,26 @@ pub fn duplicate(raw: i32, min: i32) -> Result<Fd, Errno> {
     unsafe { call(libc::SYS_fcntl, arguments) }.map(Fd::from_answer)
 }
 
-/// Puts a duplicate of `raw` in the place of the descriptor `onto`, close-on-exec.
+/// Puts a duplicate of `raw` in the place of the descriptor `onto`, close-on-exec where
+/// `cloexec` is set.
 ///
 /// # Errors
 /// `EBADF`, `EINVAL` where both are one number.
-pub fn replace(onto: i32, raw: i32) -> Result<(), Errno> {
-    let arguments = [int(raw), int(onto), int(libc::O_CLOEXEC), 0, 0, 0];
+pub fn replace(onto: i32, raw: i32, cloexec: bool) -> Result<(), Errno> {
+    let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+    let arguments = [int(raw), int(onto), int(flags), 0, 0, 0];
     // SAFETY: dup3 takes integers only; what stood there is the caller's to close.
     unsafe { call(libc::SYS_dup3, arguments) }.map(drop)
+}
+
+/// Whether an exec closes `raw`.
+///
+/// # Errors
+/// `EBADF`.
+pub fn closes_on_exec(raw: i32) -> Result<bool, Errno> {
+    // SAFETY: F_GETFD takes integers only.
+    let flags = unsafe { call(libc::SYS_fcntl, [int(raw), int(libc::F_GETFD), 0, 0, 0, 0]) }?;
+    Ok(flags & int(libc::FD_CLOEXEC) != 0)
 }
 
 /// Whether `raw` is an open descriptor of this thread's table.
@@ -82,4 +94,24 @@ pub fn replace(onto: i32, raw: i32) -> Result<(), Errno> {
 pub fn is_live(raw: i32) -> bool {
     // SAFETY: F_GETFD takes integers only.
     unsafe { call(libc::SYS_fcntl, [int(raw), int(libc::F_GETFD), 0, 0, 0, 0]) }.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{sockopt, Family, UdpSocket};
+
+    #[test]
+    fn a_descriptor_is_replaced_with_the_flag_asked_for() {
+        for cloexec in [true, false] {
+            let (old, new) = (
+                UdpSocket::new(Family::V4).unwrap(),
+                UdpSocket::new(Family::V4).unwrap(),
+            );
+            replace(old.as_raw(), new.as_raw(), cloexec).unwrap();
+            assert_eq!(sockopt::cookie(old.as_raw()), Ok(new.cookie()));
+            assert_eq!(closes_on_exec(old.as_raw()), Ok(cloexec));
+        }
+        assert_eq!(closes_on_exec(-1), Err(Errno::EBADF));
+    }
 }

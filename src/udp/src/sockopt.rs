@@ -10,7 +10,7 @@ use crate::filter::{Instruction, Program};
 use crate::raw::{call, int};
 use crate::Errno;
 
-pub use crate::fd::{duplicate, is_live};
+pub use crate::fd::{closes_on_exec, duplicate, is_live, replace};
 
 /// An option whose value is an `int`, read as unsigned.
 ///

@@ -161,7 +161,7 @@ fn close_all_numbers(shared: &Shared) {
     };
     for number in shared.bound.identity.numbers_in("/proc/self/fd") {
         if shared.bound.identity.is(number) {
-            let _ = flexcast_udp::replace(number, nobody.as_raw());
+            let _ = flexcast_udp::replace(number, nobody.as_raw(), true);
         }
     }
 }
