@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use flexcast_rules::{Map, Settings};
 use flexcast_runtime::kernel::{local_addresses, read_file};
+use flexcast_runtime::Errno;
 
 use crate::{environment, log};
 
@@ -92,18 +93,11 @@ pub(crate) fn world() -> Option<&'static World> {
 fn read() -> Result<Settings, String> {
     let variables = environment::kept().iter();
     let variables = variables.map(|(name, value)| (name.as_str(), value.as_str()));
-    let settings = Settings::from_variables(variables).map_err(|fault| fault.to_string())?;
-    let Some(path) = settings.config().map(|path| path.to_path_buf()) else {
-        return Ok(settings);
-    };
-    let shown = path.display();
-    let mut bytes = Vec::new();
-    read_file(path.as_os_str().as_encoded_bytes(), &mut bytes)
-        .map_err(|errno| format!("FLEXCAST_CONFIG={shown}: {errno}"))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| format!("FLEXCAST_CONFIG={shown}: expected text in UTF-8"))?;
-    let settings = settings.with_config(&text);
-    settings.map_err(|fault| format!("FLEXCAST_CONFIG={shown}: {fault}"))
+    Settings::load(variables, |path| {
+        let mut bytes = Vec::new();
+        read_file(path.as_os_str().as_encoded_bytes(), &mut bytes)?;
+        Ok::<_, Errno>(bytes)
+    })
 }
 
 impl World {

@@ -24,6 +24,7 @@ mod duration;
 mod explain;
 mod fault;
 mod join;
+mod load;
 mod map;
 mod nearest;
 mod parse;
