@@ -13,6 +13,7 @@
 
 mod adopt;
 mod asked;
+mod bytes;
 mod call;
 mod farewell;
 mod forwarding;

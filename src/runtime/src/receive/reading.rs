@@ -19,13 +19,14 @@ use flexcast_engine::Time;
 use flexcast_udp::{process, recv_parts, Errno};
 use flexcast_wire::{Kind, Sequence, Trailer, TRAILER_LEN};
 
+use super::bytes::Bytes;
 use super::ReceivingSocket;
 use crate::across_forks::{AcrossForks, Forked};
 use crate::background::{lock, now};
 use crate::native::{Counts, Stream};
 
 /// What the longest datagram needs behind a buffer without room for it.
-const LONGEST: usize = 65_535 + TRAILER_LEN;
+pub(super) const LONGEST: usize = 65_535 + TRAILER_LEN;
 
 thread_local! {
     /// Not in use while a signal handler's read has taken it.
@@ -52,6 +53,7 @@ pub(super) struct Reading {
 #[derive(Default, Debug)]
 struct Own {
     stream: Mutex<Stream>,
+    bytes: Mutex<Bytes>,
     refused: AtomicBool,
     /// Threads in a receive call that waits.
     waiting: AtomicUsize,
@@ -61,6 +63,7 @@ impl Forked for Own {
     fn forked(&self) -> Own {
         Own {
             stream: self.stream.forked(),
+            bytes: self.bytes.forked(),
             refused: AtomicBool::new(self.refused.load(Ordering::Acquire)),
             waiting: AtomicUsize::new(0),
         }
@@ -68,7 +71,7 @@ impl Forked for Own {
 }
 
 /// What a datagram means.
-enum Heard {
+pub(super) enum Heard {
     Body(usize),
     End,
     Nothing,
@@ -88,6 +91,11 @@ impl Reading {
 
     fn stream(&self) -> MutexGuard<'_, Stream> {
         lock(&self.own.get().stream)
+    }
+
+    /// How far this process has come that reads bytes.
+    pub(super) fn bytes(&self) -> MutexGuard<'_, Bytes> {
+        lock(&self.own.get().bytes)
     }
 
     /// What wakes a waiting program.
@@ -114,7 +122,7 @@ impl Reading {
         own.refused.store(refused, Ordering::Release);
     }
 
-    fn is_refused(&self) -> bool {
+    pub(super) fn is_refused(&self) -> bool {
         self.own.get().refused.load(Ordering::Acquire)
     }
 
@@ -134,7 +142,7 @@ impl Reading {
     }
 
     /// A datagram that stands in `first` and behind it in `second`.
-    fn hear(&self, length: usize, first: &[u8], second: &[u8]) -> Heard {
+    pub(super) fn hear(&self, length: usize, first: &[u8], second: &[u8]) -> Heard {
         let mut stream = self.stream();
         let Some(trailer) = trailer(length, first, second) else {
             stream.count_foreign();
@@ -163,13 +171,13 @@ impl Reading {
     }
 
     /// Nothing is queued: is the end due?
-    fn ends_now(&self) -> bool {
+    pub(super) fn ends_now(&self) -> bool {
         let mut stream = self.stream();
         stream.end_at() != Time::NEVER && stream.has_ended(now())
     }
 }
 
-fn trailer(length: usize, first: &[u8], second: &[u8]) -> Option<Trailer> {
+pub(super) fn trailer(length: usize, first: &[u8], second: &[u8]) -> Option<Trailer> {
     let start = length.checked_sub(TRAILER_LEN)?;
     let mut bytes = [0; TRAILER_LEN];
     for (at, byte) in (start..).zip(&mut bytes) {
@@ -191,17 +199,18 @@ impl ReceivingSocket {
     /// where a signal came, `ECONNREFUSED` where the stream is refused for good,
     /// `EINVAL` where it is no reading socket, else as recvmsg(2).
     pub fn read(&self, raw: i32, buffer: &mut [u8], wait: bool) -> Result<Read, Errno> {
+        let reading = self.reading()?;
+        with_room_behind(|behind| read(reading, raw, buffer, behind, wait))
+    }
+
+    /// Its reading half, of which this process's thread is told.
+    pub(super) fn reading(&self) -> Result<&Reading, Errno> {
         let reading = self.0.shared.reading.as_ref().ok_or(Errno::EINVAL)?;
         if self.is_news() {
             // What fails now is tried again by the next call.
             let _ = self.process();
         }
-        let mut behind = BEHIND
-            .take()
-            .unwrap_or_else(|| vec![0; LONGEST].into_boxed_slice());
-        let read = read(reading, raw, buffer, &mut behind, wait);
-        BEHIND.set(Some(behind));
-        read
+        Ok(reading)
     }
 
     /// What a reading socket counted; none for any other.
@@ -211,11 +220,21 @@ impl ReceivingSocket {
     }
 }
 
+/// Lends this thread's [`LONGEST`] bytes.
+pub(super) fn with_room_behind<T>(body: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut behind = BEHIND
+        .take()
+        .unwrap_or_else(|| vec![0; LONGEST].into_boxed_slice());
+    let outcome = body(&mut behind);
+    BEHIND.set(Some(behind));
+    outcome
+}
+
 /// A thread in a receive call that waits.
-struct Waits<'a>(Option<&'a AtomicUsize>);
+pub(super) struct Waits<'a>(Option<&'a AtomicUsize>);
 
 impl<'a> Waits<'a> {
-    fn in_call(reading: &'a Reading, wait: bool) -> Waits<'a> {
+    pub(super) fn in_call(reading: &'a Reading, wait: bool) -> Waits<'a> {
         let count = wait.then(|| &reading.own.get().waiting);
         if let Some(count) = count {
             count.fetch_add(1, Ordering::AcqRel);
@@ -274,7 +293,7 @@ mod tests {
     }
 
     /// As a buffer of `room` bytes would hold it.
-    fn hear(reading: &Reading, datagram: &[u8], room: usize) -> Heard {
+    pub(super) fn hear(reading: &Reading, datagram: &[u8], room: usize) -> Heard {
         let mut first = vec![0; room];
         let at = room.min(datagram.len());
         first[..at].copy_from_slice(&datagram[..at]);
