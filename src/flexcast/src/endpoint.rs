@@ -187,6 +187,24 @@ impl Endpoint {
         Ok(())
     }
 
+    /// As [`Endpoint::bind`], for an address that settings say is this host's.
+    pub(crate) fn bind_as_told(&self, binding: Binding) -> Result<(), Errno> {
+        let mut plans = self.open_plans()?;
+        match plans.binding {
+            None => plans.binding = Some(binding),
+            Some(_) => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        matches!(self.role(), Some(Role::Listening(..)))
+    }
+
+    pub(crate) fn is_delivering(&self) -> bool {
+        matches!(self.role(), Some(Role::Delivering(_)))
+    }
+
     pub(crate) fn listen(&self, raw: i32, backlog: usize) -> Result<(), Errno> {
         self.check_owned()?;
         let plans = self.plans();
@@ -261,6 +279,22 @@ impl Endpoint {
                 Ok(Received::End)
             }
             None | Some(Role::Listening(..)) => Err(Errno::ENOTCONN),
+        }
+    }
+
+    /// As [`Endpoint::recv`], as a stream of bytes; 0 at its end. Of an accepted socket,
+    /// whose audience has nothing to say, the end is all there is: `EAGAIN` before it,
+    /// without waiting.
+    pub(crate) fn recv_bytes(
+        &self,
+        raw: i32,
+        buffer: &mut [u8],
+        wait: bool,
+        peek: bool,
+    ) -> Result<usize, Errno> {
+        match self.role() {
+            Some(Role::Receiving(_, socket)) => socket.read_bytes(raw, buffer, wait, peek),
+            _ => self.recv(raw, buffer, false).map(|_| 0),
         }
     }
 

@@ -2,7 +2,7 @@
 //! Is not started before a socket listens.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flexcast_runtime::receive::{self, Path};
 use flexcast_runtime::send::{self, SendError, SendSettings, Sending};
@@ -13,13 +13,25 @@ thread_local! {
     static DETAIL: RefCell<Option<(Errno, String)>> = const { RefCell::new(None) };
 }
 
+/// What settings said that were read in another way than by these variables: the port of
+/// requests, and the way that streams take.
+static CONFIGURED: OnceLock<(u16, Path)> = OnceLock::new();
+
 static SENDING: Mutex<Option<Arc<Sending>>> = Mutex::new(None);
+
+/// Settings go before the variables from now on; those of the first call.
+pub(crate) fn configure(port: u16, path: Path) {
+    let _ = CONFIGURED.set((port, path));
+}
 
 /// The port of requests.
 ///
 /// # Errors
 /// `EINVAL` where `FLEXCAST_PORT` is no port.
 pub(crate) fn port() -> Result<u16, Errno> {
+    if let Some((port, _)) = CONFIGURED.get() {
+        return Ok(*port);
+    }
     match std::env::var("FLEXCAST_PORT") {
         Err(std::env::VarError::NotPresent) => Ok(FLEXCAST_PORT),
         Ok(text) => match text.parse() {
@@ -35,6 +47,9 @@ pub(crate) fn port() -> Result<u16, Errno> {
 /// # Errors
 /// `EINVAL` where it is neither `kernel` nor `user`.
 pub(crate) fn path() -> Result<Path, Errno> {
+    if let Some((_, path)) = CONFIGURED.get() {
+        return Ok(*path);
+    }
     match std::env::var("FLEXCAST_PATH").as_deref() {
         Err(std::env::VarError::NotPresent) => Ok(Path::Auto),
         Ok("kernel") => Ok(Path::Kernel),

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("engine", &["wire"]),
     ("udp", &[]),
     ("runtime", &["engine", "udp", "wire"]),
-    ("flexcast", &["runtime", "wire"]),
+    ("flexcast", &["runtime", "rules", "wire"]),
     ("preload", &["runtime", "flexcast", "rules", "wire"]),
     ("relay", &["runtime", "engine", "udp", "wire"]),
     (

@@ -13,7 +13,7 @@ use super::{call_int, memory, table};
 use crate::endpoint::Received;
 
 /// As the kernel's UIO_MAXIOV.
-const MOST: usize = 1_024;
+pub(super) const MOST: usize = 1_024;
 
 /// # Safety
 /// As [`memory::bytes_mut`], for `count` messages.

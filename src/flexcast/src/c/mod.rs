@@ -7,6 +7,7 @@
 mod address;
 mod callback;
 mod calls;
+mod compat;
 mod memory;
 mod messages;
 mod options;

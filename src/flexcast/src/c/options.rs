@@ -14,7 +14,7 @@ use libc::socklen_t;
 use super::{address, call_int, callback, memory, table};
 use crate::{Requester, Stats};
 
-const LEVEL: c_int = 0x1D1A;
+pub(super) const LEVEL: c_int = 0x1D1A;
 const REFRESH: c_int = 1;
 const HOLD: c_int = 2;
 const HEARTBEAT: c_int = 3;
@@ -29,7 +29,7 @@ const REQUESTER: usize = 128 + 6 * 8;
 /// Nodes in `struct flexcast_stats`.
 const NODES: usize = 32;
 
-fn word(value: &[u8]) -> Result<u32, Errno> {
+pub(super) fn word(value: &[u8]) -> Result<u32, Errno> {
     let bytes = value.first_chunk::<4>().ok_or(Errno::EINVAL)?;
     Ok(u32::from_ne_bytes(*bytes))
 }

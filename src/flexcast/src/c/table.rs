@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flexcast_runtime::kernel::{list_entries, sockopt, udp_sockets, Family};
 use flexcast_runtime::Errno;
 
+use super::compat::Guise;
 use crate::endpoint::Endpoint;
 
 /// How many are looked at in one sweep.
@@ -22,6 +23,8 @@ const SWEEP: usize = 8;
 #[derive(Debug)]
 struct Entry {
     endpoint: Arc<Endpoint>,
+    /// What it was before it became one of ours (`compat`).
+    guise: Option<Arc<Guise>>,
     /// A number that has named it.
     number: i32,
     /// The port that it was last seen bound to; 0 where to none.
@@ -62,13 +65,24 @@ pub(super) fn find(fd: i32) -> Result<Arc<Endpoint>, Errno> {
         _ => return Err(Errno::EPROTOTYPE),
     };
     let endpoint = Arc::new(Endpoint::new(family));
-    Ok(put(fd, cookie, endpoint))
+    Ok(put(fd, cookie, endpoint, None))
 }
 
-fn put(fd: i32, cookie: u64, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
+/// The socket that `fd` names, where it is one in another's guise.
+pub(super) fn find_guised(fd: i32) -> Option<(Arc<Endpoint>, Arc<Guise>)> {
+    let cookie = sockopt::cookie(fd).ok()?;
+    let mut table = hold();
+    let entry = table.entries.get_mut(&cookie)?;
+    let guise = entry.guise.clone()?;
+    entry.number = fd;
+    Some((entry.endpoint.clone(), guise))
+}
+
+fn put(fd: i32, cookie: u64, endpoint: Arc<Endpoint>, guise: Option<Arc<Guise>>) -> Arc<Endpoint> {
     let port = sockopt::local_addr(fd).map_or(0, |local| local.port());
     let fresh = Entry {
         endpoint,
+        guise,
         number: fd,
         port,
     };
@@ -81,8 +95,23 @@ fn put(fd: i32, cookie: u64, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
 /// A socket that was just made.
 pub(super) fn add(fd: i32, endpoint: Endpoint) -> Result<(), Errno> {
     sweep();
-    put(fd, sockopt::cookie(fd)?, Arc::new(endpoint));
+    put(fd, sockopt::cookie(fd)?, Arc::new(endpoint), None);
     Ok(())
+}
+
+/// As [`add`], in another's guise.
+pub(super) fn add_guised(
+    fd: i32,
+    endpoint: Endpoint,
+    guise: Arc<Guise>,
+) -> Result<Arc<Endpoint>, Errno> {
+    sweep();
+    Ok(put(
+        fd,
+        sockopt::cookie(fd)?,
+        Arc::new(endpoint),
+        Some(guise),
+    ))
 }
 
 /// It may have been bound since.

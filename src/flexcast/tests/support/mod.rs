@@ -67,6 +67,9 @@ pub(crate) fn compile(test: &str, program: &str, kind: As) -> PathBuf {
     if kind == As::Cxx {
         command.args(["-x", "c++"]);
     }
+    if program == "compat" {
+        command.args(["-include", "flexcast_compat.h"]);
+    }
     command.arg(here.join("tests/programs").join(format!("{program}.c")));
     command.args(["-x", "none"]);
     if kind == As::Static {

@@ -1,0 +1,59 @@
+//! A source that was written for TCP, compiled with `flexcast_compat.h`: as C11, as C++17 and
+//! under AddressSanitizer, on both receive paths. Is not the list of what it is given:
+//! `programs/compat.c`.
+
+use std::process::Command;
+
+use flexcast_testbed::World;
+
+mod support;
+
+use support::{compile, run, As};
+
+/// The rules of `programs/compat.c`.
+const COMPAT: &str = "127.0.0.0/8:6000-6049=self [::1]:6000-6049=self \
+                      127.0.0.1:6050=127.0.0.1+127.0.0.2 127.0.0.1:6051=self,role=off";
+
+#[test]
+fn a_source_for_tcp_is_served_as_its_header_says() {
+    let Some(_world) = World::enter("a_source_for_tcp_is_served_as_its_header_says") else {
+        return;
+    };
+    for (folder, kind) in [
+        ("compat", As::C),
+        ("compat-cxx", As::Cxx),
+        ("compat-sanitized", As::Sanitized),
+    ] {
+        let program = compile(folder, "compat", kind);
+        for path in ["kernel", "user"] {
+            let mut command = Command::new(&program);
+            command.env("FLEXCAST_MAP", COMPAT);
+            command.env("FLEXCAST_PATH", path);
+            assert_eq!(run(&mut command), "compat: all right\n", "{folder}, {path}");
+        }
+    }
+}
+
+#[test]
+fn a_source_for_tcp_is_the_systems_where_no_rule_takes_it() {
+    let Some(_world) = World::enter("a_source_for_tcp_is_the_systems_where_no_rule_takes_it")
+    else {
+        return;
+    };
+    let program = compile("compat-plain", "compat", As::C);
+    let plain = |variable: Option<(&str, &str)>| {
+        let mut command = Command::new(&program);
+        command.arg("plain").envs(variable);
+        let output = command.output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(out, "compat: all right\n", "{variable:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(plain(None), "");
+    assert_eq!(plain(Some(("FLEXCAST_MAP", COMPAT))), "");
+    let said = plain(Some(("FLEXCAST_MAP", "127.0.0.1:7000=slef")));
+    assert!(said.contains("did you mean \"self\"?"), "{said}");
+    assert_eq!(said.matches("nothing is mapped").count(), 1, "{said}");
+    let said = plain(Some(("FLEXCAST_CONFIG", "/nowhere.toml")));
+    assert!(said.contains("FLEXCAST_CONFIG=/nowhere.toml"), "{said}");
+}
