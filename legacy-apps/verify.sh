@@ -127,4 +127,22 @@ for client in "./call" "./call -m poll" "./call -m epoll" "./call -u"; do
         grep -q "^hello from 10.9.0.2 " "$work/hello" && status=0 || status=1
     verdict "a file by $client" "$status"
 done
+
+# The pair that speaks TCP: three clients of one server, each from quote 150 on.
+ip netns exec there timeout 20 ./quotes 5000 300 300 2>"$work/log" &
+quotes=$!
+jobs_started+=("$quotes")
+for _ in $(seq 100); do ! grep -q listening "$work/log" || break; sleep 0.05; done
+tickers=()
+for n in 1 2 3; do
+    timeout 20 ./ticker 10.9.0.2 5000 150 >"$work/ticker$n" 2>/dev/null &
+    tickers+=("$!")
+    jobs_started+=("$!")
+done
+status=0
+for pid in "${tickers[@]}" "$quotes"; do wait "$pid" || status=1; done
+./quotes -p 300 | tail -n +151 >"$work/wanted"
+for n in 1 2 3; do cmp -s "$work/ticker$n" "$work/wanted" || status=1; done
+[ "$(grep -c ^client "$work/log")" -eq 3 ] || status=1
+verdict "quotes and ticker, three connections" "$status"
 [ "$failures" -eq 0 ]
