@@ -148,6 +148,14 @@ CASE(listen, EAGAIN, thread)
 	FAILS(flexcast_listen(fd, 1), EAGAIN);
 }
 
+CASE(listen, ETIMEDOUT, stopped)
+{
+	listener(1, 0);
+	int fd = bound(2);
+	stop_thread("flexcast-send\n");
+	FAILS(flexcast_listen(fd, 1), ETIMEDOUT);
+}
+
 CASE(accept, descriptor, descriptor)
 {
 	struct flexcast_channel c = { 0, 0 };
@@ -233,6 +241,13 @@ CASE(accept, EOPNOTSUPP, fork)
 	IN_CHILD(FAILS(flexcast_accept(fd, NULL, NULL), EOPNOTSUPP));
 }
 
+CASE(accept, ETIMEDOUT, stopped)
+{
+	int fd = asked();
+	stop_thread("flexcast-send\n");
+	FAILS(flexcast_accept(fd, NULL, NULL), ETIMEDOUT);
+}
+
 static int connect_to(int fd, in_addr_t ip, uint64_t id)
 {
 	struct flexcast_channel c = { ip, id };
@@ -313,4 +328,11 @@ CASE(connect, EAGAIN, thread)
 	int fd = plain();
 	deny_threads();
 	FAILS(connect_to(fd, htonl(INADDR_LOOPBACK), 1), EAGAIN);
+}
+CASE(connect, ETIMEDOUT, stopped)
+{
+	int fd = plain();
+	receiver(1);
+	stop_thread("flexcast-recv\n");
+	FAILS(connect_to(fd, htonl(INADDR_LOOPBACK), 1), ETIMEDOUT);
 }

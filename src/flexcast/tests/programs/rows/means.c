@@ -2,10 +2,12 @@
    sender and a receiver. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -121,6 +123,58 @@ static void deny_threads(void)
 		int status;                                                        \
 		CHECK(waitpid(child, &status, 0) == child && status == 0);         \
 	} while (0)
+
+/* The thread of this process that has this name. */
+static pid_t thread_named(const char *name, pid_t process)
+{
+	char path[64], comm[32];
+	snprintf(path, sizeof path, "/proc/%d/task", process);
+	DIR *tasks = opendir(path);
+	CHECK(tasks != NULL);
+	for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+		snprintf(path, sizeof path, "/proc/%d/task/%.10s/comm", process, task->d_name);
+		FILE *file = fopen(path, "r");
+		if (!file)
+			continue;
+		size_t length = fread(comm, 1, sizeof comm - 1, file);
+		fclose(file);
+		comm[length] = 0;
+		if (strcmp(comm, name) == 0)
+			return atoi(task->d_name);
+	}
+	CHECK(!"no such thread");
+	return 0;
+}
+
+/* A thread of the library stands still, as under a debugger: a child is that. */
+static void stop_thread(const char *name)
+{
+	int ready[2];
+	pid_t here = getpid();
+	CHECK(pipe(ready) == 0);
+	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		pid_t thread = thread_named(name, here);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		CHECK(ptrace(PTRACE_SEIZE, thread, NULL, NULL) == 0);
+		CHECK(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL) == 0);
+		CHECK(waitpid(thread, NULL, __WALL) == thread);
+		CHECK(write(ready[1], "!", 1) == 1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	char told;
+	CHECK(read(ready[0], &told, 1) == 1);
+}
+
+/* It is killed, and gone when this returns. */
+static void kill_child(pid_t child)
+{
+	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+}
 
 static void nothing(int signal)
 {

@@ -71,6 +71,13 @@ CASE(shutdown, EOPNOTSUPP, fork)
 	IN_CHILD(FAILS(flexcast_shutdown(p.sends, SHUT_WR), EOPNOTSUPP));
 }
 
+CASE(shutdown, ETIMEDOUT, stopped)
+{
+	int fd = receiver(1);
+	stop_thread("flexcast-recv\n");
+	FAILS(flexcast_shutdown(fd, SHUT_RD), ETIMEDOUT);
+}
+
 CASE(close, 0, done)
 {
 	struct pair p = pair();

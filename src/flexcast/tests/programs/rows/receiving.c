@@ -93,6 +93,12 @@ CASE(recv, EFAULT, buffer)
 		limit(fd, 1500);                                                   \
 		FAILS(take, EAGAIN);                                               \
 	}                                                                          \
+	CASE(call, EAGAIN, vanished)                                               \
+	{                                                                          \
+		int fd = orphan();                                                 \
+		limit(fd, 1500);                                                   \
+		FAILS(take, EAGAIN);                                               \
+	}                                                                          \
 	CASE(call, EINTR, signal)                                                  \
 	{                                                                          \
 		int fd = receiver(1);                                              \
@@ -115,6 +121,23 @@ static int left_out(void)
 		CHECK(get(p.sends, FLEXCAST_REQUESTERS, NULL, &length) == 0);
 	}
 	return receiver(7);
+}
+
+/* One whose sender is killed. */
+static int orphan(void)
+{
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		int fd = flexcast_accept(listener(7, 0), NULL, NULL);
+		CHECK(flexcast_send(fd, "x", 1) == 1);
+		for (;;)
+			pause();
+	}
+	int fd = receiver(7);
+	CHECK(flexcast_recv(fd, &byte, 1) == 1);
+	kill_child(child);
+	return fd;
 }
 TAKES(recv, flexcast_recv(fd, &byte, 1))
 TAKES(recvmmsg, one(fd, 0, NULL))

@@ -64,6 +64,17 @@ CASE(send, EFAULT, buffer)
 		FAILS(give, EPIPE);                                                \
 		FAILS(give, EPIPE);                                                \
 	}                                                                          \
+	CASE(call, EPIPE, vanished)                                                \
+	{                                                                          \
+		size_t length = 1;                                                 \
+		int fd = bereaved();                                               \
+		errno = 0;                                                         \
+		for (int n = 0; (give) > 0; n++) {                                 \
+			CHECK(n < 300);                                            \
+			usleep(10000);                                             \
+		}                                                                  \
+		CHECK(errno == EPIPE);                                             \
+	}                                                                          \
 	CASE(call, EPIPE, shutdown)                                                \
 	{                                                                          \
 		size_t length = 1;                                                 \
@@ -80,6 +91,22 @@ CASE(send, EFAULT, buffer)
 		CHECK((give) > 0);                                                 \
 	}
 static char big_one[65492];
+
+/* What was accepted for a receiver that is killed. */
+static int bereaved(void)
+{
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		receiver(7);
+		for (;;)
+			pause();
+	}
+	int fd = flexcast_accept(listener(7, 0), NULL, NULL);
+	CHECK(fd >= 0);
+	kill_child(child);
+	return fd;
+}
 SENDS(send, flexcast_send(fd, big_one, length))
 SENDS(sendmmsg, batch(fd, length))
 
