@@ -30,14 +30,16 @@
  * whole or not at all. Nobody slows down for a slow reader. SOCK_DGRAM is a datagram for a
  * datagram, and may listen.
  *
- * What needs a way back to the server is refused:
+ * What needs a way back to the server is refused (flexcast_compat(3) has all errors):
  *   send of a client                                   EOPNOTSUPP
  *   recv of a server that would wait                   EOPNOTSUPP (non-blocking: EAGAIN);
  *                                                      0 when the audience is gone
  *   MSG_OOB, MSG_ERRQUEUE                              EOPNOTSUPP
  *   connect to an address that has several senders     EOPNOTSUPP
- *   connect where it is connected already, or listens  EISCONN
  *   listen where another process does for the channel  EADDRINUSE
+ * A forked child receives on, as flexcast.h says; it cannot send by what its parent was
+ * given by accept: EOPNOTSUPP. A server with a process for each client is one with a
+ * single client, and has to send in the process that accepts.
  *
  * The descriptor keeps its number, O_NONBLOCK, close-on-exec and its time limits when it
  * becomes Flexcast's, in connect or listen; duplicates made and epoll registrations

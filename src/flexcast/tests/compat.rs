@@ -2,6 +2,7 @@
 //! under AddressSanitizer, on both receive paths. Is not the list of what it is given:
 //! `programs/compat.c`.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use flexcast_testbed::World;
@@ -29,6 +30,8 @@ fn a_source_for_tcp_is_served_as_its_header_says() {
             let mut command = Command::new(&program);
             command.env("FLEXCAST_MAP", COMPAT);
             command.env("FLEXCAST_PATH", path);
+            // A server that was killed is noticed three of these later.
+            command.env("FLEXCAST_HEARTBEAT", "200ms");
             assert_eq!(run(&mut command), "compat: all right\n", "{folder}, {path}");
         }
     }
@@ -56,4 +59,38 @@ fn a_source_for_tcp_is_the_systems_where_no_rule_takes_it() {
     assert_eq!(said.matches("nothing is mapped").count(), 1, "{said}");
     let said = plain(Some(("FLEXCAST_CONFIG", "/nowhere.toml")));
     assert!(said.contains("FLEXCAST_CONFIG=/nowhere.toml"), "{said}");
+}
+
+/// What `FAILS(call(…), ERRNO)` of a program says: `call ERRNO`.
+fn failures(program: &str) -> BTreeSet<String> {
+    let failure = |line: &str| {
+        let line = line.trim().strip_prefix("FAILS(")?.strip_suffix(");")?;
+        let (call, errno) = (line.split('(').next()?, line.rsplit(' ').next()?);
+        Some(format!("{call} {errno}"))
+    };
+    program.lines().filter_map(failure).collect()
+}
+
+/// What `.TP \" call` and `.B ERRNO` of a page's errors say.
+fn rows(page: &str) -> BTreeSet<String> {
+    let (_, errors) = page.split_once("\n.SH ERRORS\n").unwrap();
+    let errors: Vec<&str> = errors.split("\n.SH ").next().unwrap().lines().collect();
+    let row = |pair: &[&str]| {
+        let call = pair[0].strip_prefix(".TP \\\" ")?;
+        Some(format!("{call} {}", pair[1].strip_prefix(".B ")?))
+    };
+    errors.windows(2).filter_map(row).collect()
+}
+
+#[test]
+fn each_error_of_the_page_is_one_that_the_program_causes() {
+    let program = include_str!("programs/compat.c");
+    // What is not Flexcast's has its errors from the system.
+    let (ours, systems) = program
+        .split_once("/* The system's own: both ways")
+        .unwrap();
+    assert!(failures(systems).contains("connect EBADF"));
+    let rows = rows(include_str!("../man/flexcast_compat.3"));
+    assert!(rows.len() > 15, "{rows:?}");
+    assert_eq!(rows, failures(ours));
 }

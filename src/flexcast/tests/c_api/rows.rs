@@ -35,10 +35,12 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(man().join(name)).unwrap()
 }
 
-/// The pages of calls, by the calls' names.
+/// The pages of calls, by the calls' names; that of sources for TCP is none (`compat.rs`).
 fn calls() -> Vec<(String, String)> {
     let call = |(name, text): (String, String)| {
-        let call = name.strip_suffix(".3").filter(|name| name.contains('_'))?;
+        let call = name
+            .strip_suffix(".3")
+            .filter(|name| name.contains('_') && *name != "flexcast_compat")?;
         Some((call.to_owned(), text))
     };
     pages().into_iter().filter_map(call).collect()

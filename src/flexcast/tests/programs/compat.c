@@ -1,6 +1,6 @@
 /* What flexcast_compat.h says, by a source that has the system's calls alone; loopback.
    `compat` wants the rules of RULES in its environment, `compat plain` takes any that
-   name none of its addresses. Ends with "compat: all right", or with the line that is
+   name none of its addresses, `compat serve PORT` is a server of one byte. Ends with "compat: all right", or with the line that is
    not. Included by -include; C11 and C++17. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -8,10 +8,14 @@
 #include <flexcast.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define RULES "127.0.0.0/8:6000-6049=self [::1]:6000-6049=self 127.0.0.1:6050=127.0.0.1+127.0.0.2 127.0.0.1:6051=self,role=off"
@@ -184,9 +188,20 @@ static void no_way_back(int s, int c, int fd)
 	FAILS(connect(c, (struct sockaddr *)&name, sizeof name), EISCONN);
 	FAILS(connect(s, (struct sockaddr *)&name, sizeof name), EISCONN);
 	FAILS(recv(s, got, 1, 0), ENOTCONN);
+	FAILS(send(s, "!", 1, 0), ENOTCONN);
 	FAILS(accept(c, NULL, NULL), EINVAL);
 	FAILS(send(fd, NULL, 1, 0), EFAULT);
 	FAILS(shutdown(c, 9), EINVAL);
+}
+
+/* A child cannot send by what its parent was given; the parent can, as before. */
+static void forked(int fd)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(send(fd, "?", 1, 0) != -1 || errno != EOPNOTSUPP);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
 static void stream(void)
@@ -200,6 +215,7 @@ static void stream(void)
 	options(s, c);
 	bytes_in_pieces(c, fd);
 	no_way_back(s, c, fd);
+	forked(fd);
 
 	/* A second receiver joins in silence; a duplicate receives on. */
 	CHECK((copy = dup(c)) >= 0 && close(c) == 0);
@@ -306,12 +322,77 @@ static void ipv6(void)
 	CHECK(close(fd) == 0 && close(c) == 0 && close(s) == 0);
 }
 
+static int no(const struct flexcast_request *request, void *argument)
+{
+	return request == argument;
+}
+
+/* By a server of the library's own, which has the means to say so. */
+static void refused_for_good(void)
+{
+	struct flexcast_channel channel;
+	struct flexcast_on_request decides;
+	int c, s = flexcast_socket(AF_INET, SOCK_DGRAM, 0);
+	channel.ip = INADDR_ANY;
+	channel.id = 6005;
+	decides.callback = no;
+	decides.argument = NULL;
+	CHECK(flexcast_bind(s, &channel, sizeof channel) == 0);
+	CHECK(flexcast_setsockopt(s, SOL_FLEXCAST, FLEXCAST_ON_REQUEST, &decides, sizeof decides) == 0);
+	CHECK(flexcast_listen(s, 5) == 0);
+	c = client(SOCK_STREAM, 6005);
+	FAILS(recv(c, got, 1, 0), ECONNREFUSED);
+	CHECK(close(c) == 0 && flexcast_close(s) == 0);
+}
+
+static void serve(int port)
+{
+	int s = server(SOCK_STREAM, port), fd = accept(s, NULL, NULL);
+	alarm(20);
+	for (;;) {
+		CHECK(fd >= 0 && send(fd, "a", 1, 0) == 1);
+		usleep(20000);
+	}
+}
+
+/* A server that is killed, and another one in its place: no stream goes on in the other. */
+static void started_anew(char *self)
+{
+	char mode[] = "serve", port[] = "6006";
+	char *arguments[] = { self, mode, port, NULL };
+	int c = client(SOCK_STREAM, 6006);
+	for (int n = 0; n < 2; n++) {
+		pid_t pid;
+		CHECK(posix_spawn(&pid, self, NULL, NULL, arguments, environ) == 0);
+		if (n == 0) {
+			CHECK(recv(c, got, 1, 0) == 1);
+		} else {
+			while (recv(c, got, 1, 0) == 1)
+				;
+			FAILS(recv(c, got, 1, 0), ECONNRESET);
+		}
+		CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+	}
+	CHECK(is_readable(c, 0) && close(c) == 0);
+}
+
+static void *waits(void *listener)
+{
+	accept(*(int *)listener, NULL, NULL);
+	return NULL;
+}
+
 /* The system's own: both ways, on a port that no rule takes. */
 static void plain(int port)
 {
 	int ends[2], s = server(SOCK_STREAM, port), c = client(SOCK_STREAM, port);
 	int fd = accept(s, NULL, NULL);
+	pthread_t thread;
+	void *outcome;
 	CHECK(fd >= 0);
+	/* It still is a cancellation point. */
+	CHECK(pthread_create(&thread, NULL, waits, &s) == 0 && pthread_cancel(thread) == 0);
+	CHECK(pthread_join(thread, &outcome) == 0 && outcome == PTHREAD_CANCELED);
 	CHECK(send(c, "ask", 3, 0) == 3 && recv(fd, got, 9, 0) == 3);
 	CHECK(write(fd, "answer", 6) == 6 && read(c, got, 9) == 6);
 	CHECK(word(c, IPPROTO_TCP, TCP_MAXSEG) > 0);
@@ -327,14 +408,18 @@ int main(int argc, char **argv)
 {
 	for (size_t n = 0; n < sizeof bytes; n++)
 		bytes[n] = (char)(n * 31 / 7);
+	if (argc == 3 && strcmp(argv[1], "serve") == 0)
+		serve(atoi(argv[2]));
 	plain(7000);
 	if (argc < 2 || strcmp(argv[1], "plain") != 0) {
 		const char *rules = getenv("FLEXCAST_MAP");
 		CHECK(rules != NULL && strcmp(rules, RULES) == 0);
+		started_anew(argv[0]);
 		stream();
 		flags();
 		datagrams();
 		refused();
+		refused_for_good();
 		ipv6();
 		plain(6051);
 	}
