@@ -58,6 +58,10 @@ impl Asked {
     /// The stream token that data must carry: `Err` where no data is to be taken yet,
     /// none where any will do.
     pub(super) fn token(&self) -> Result<Option<StreamToken>, ()> {
+        // Nothing of the next stream before the end of the last one was told.
+        if let Some(token) = self.call.as_ref().and_then(Call::ending) {
+            return Ok(Some(token));
+        }
         let unanswered = self.requester.verdict().is_none();
         let inherited = self.inherited.filter(|_| unanswered);
         match self.requester.token().or(inherited) {

@@ -234,8 +234,9 @@ impl ReceivingSocket {
 
     /// As [`ReceivingSocket::join`], for a program that calls `peer`, which is S and the
     /// port that it knows: receive calls show it. An end of the stream is told by one
-    /// empty datagram, 200 ms after it, and a final refusal by `ECONNREFUSED`, whatever
-    /// call the program waits in. A stream that was over before is no end.
+    /// empty datagram, 200 ms after it or before the next stream, and a final refusal by
+    /// `ECONNREFUSED`, whatever call the program waits in. A stream that was never granted
+    /// here has no end.
     ///
     /// # Errors
     /// As there.

@@ -385,7 +385,14 @@ impl Receiver {
                             self.wake_at = now;
                         }
                     }
-                    event => log::debug!("{channel}: {event:?}"),
+                    event => {
+                        log::debug!("{channel}: {event:?}");
+                        if let (Some(call), RequesterEvent::Token(Some(token))) =
+                            (&mut asked.call, event)
+                        {
+                            call.note_token(token);
+                        }
+                    }
                 }
             }
         }

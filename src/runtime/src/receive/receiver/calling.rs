@@ -18,6 +18,7 @@ use flexcast_wire::{Kind, Sequence, Trailer, TRAILER_LEN};
 
 use super::Receiver;
 use crate::receive::asked::Asked;
+use crate::receive::call::Call;
 use crate::receive::forwarding::within_host;
 use crate::receive::reach::Reach;
 use crate::receive::sources::Shown;
@@ -38,30 +39,38 @@ impl Receiver {
         }
         for at in 0..self.asked.len() {
             let wanted = self.asked[at].is_wanted();
-            let to = self.asked[at].asking.at;
+            let (to, token) = (self.asked[at].asking.at, self.asked[at].requester.token());
             let Some(call) = &mut self.asked[at].call else {
                 continue;
             };
-            let peer = call.peer;
-            let take = |due: &mut Time| *due <= now && std::mem::replace(due, Time::NEVER) <= now;
-            let (ends, refused) = (take(&mut call.end_at), take(&mut call.refusal_at));
+            let (ends, refused) = (call.end_at <= now, call.refusal_at <= now);
+            if refused {
+                call.refusal_at = Time::NEVER;
+            }
             if refused && wanted {
                 if let Err(errno) = self.tell_refusal(to, tools) {
                     log::debug!("a refusal is told as an end: {errno}");
                     self.tell_end(to);
                 }
             }
-            // Of several senders of one address the last one's end is the end.
-            let mut calls = self.asked.iter().filter(|a| a.is_wanted());
-            let others_go_on = calls.any(|a| {
-                a.call
-                    .as_ref()
-                    .is_some_and(|c| c.peer == peer && !c.is_over())
-            });
-            if ends && wanted && !others_go_on {
+            if ends && wanted && self.is_last(at) {
                 self.tell_end(to);
             }
+            if let (true, Some(call)) = (ends, &mut self.asked[at].call) {
+                call.told(token);
+            }
         }
+        self.refilter(now, tools);
+    }
+
+    /// Of several senders of one address the last one's end is the end.
+    fn is_last(&self, at: usize) -> bool {
+        let peer = |a: &Asked| a.call.as_ref().map(|call| call.peer);
+        let mut others = self.asked.iter().enumerate();
+        others.all(|(n, a)| {
+            let over = a.call.as_ref().is_none_or(Call::is_over);
+            n == at || !a.is_wanted() || peer(a) != peer(&self.asked[at]) || over
+        })
     }
 
     fn tell_end(&self, asked: SocketAddr) {
