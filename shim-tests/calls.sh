@@ -8,6 +8,7 @@
 ours
 topo_tree
 three_relays
+# shellcheck disable=SC2034 # flex reads it
 MAP='10.98.0.1:5000 [fd98:0::1]:5000'
 head -c $((1316 * 599 + 600)) /dev/urandom >f
 chmod a+r f
@@ -24,7 +25,9 @@ await "the plain server ends" 5 ended plain
 # Under Flexcast: an audience, its end, and the next one. Callers are there first.
 declare -A how=([a1]='' [a2]='-m poll' [b1]='-m epoll' [b2]='-u')
 bg s hellos "$WORK/serve.py" 10.98.0.1 5000
+forgotten() { [ "$(status_of "$1" 'sum(len(c["requesters"]) for c in r["channels"])')" -eq 0 ]; }
 for audience in first next; do
+    for r in r1 r2 r3; do await "$r has nobody" 5 forgotten "$r"; done
     for r in "${!how[@]}"; do
         # shellcheck disable=SC2086 # several words are meant
         flex "$r" "$r" "$WORK/call" -b 4000000 ${how[$r]} -o "$r.o" 10.98.0.1 5000
@@ -49,6 +52,7 @@ for r in 11 12 21 22; do
 done
 
 # What strace sees: the client's own receive calls, each with the payload's own length.
+await "r3 has nobody" 5 forgotten r3
 flex_traced b3 "$WORK/call" -b 4000000 -o b3.o 10.98.0.1 5000
 bg s send "$FLEXCAST" send --rate 200pps --wait 1:15 self#5000 f
 await "the sender ends" 30 ended send
