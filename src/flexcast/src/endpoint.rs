@@ -148,7 +148,8 @@ impl Endpoint {
         if at.ip().is_unspecified() || at.ip().is_multicast() {
             return Err(Errno::EINVAL);
         }
-        if sockopt::local_addr(raw)?.port() == 0 {
+        let bound_here = sockopt::local_addr(raw)?.port() == 0;
+        if bound_here {
             sockopt::bind(raw, SocketAddr::new(self.family.any(), 0))?;
         }
         widen_queue(raw, self.family);
@@ -158,6 +159,10 @@ impl Endpoint {
             requester: options.requester(),
         };
         let socket = ReceivingSocket::adopt_reader(raw, &settings)?;
+        if bound_here {
+            // Between bind and filter: a stream of whoever had the port before us.
+            while recv_parts(raw, &mut [], &mut [], false, false).is_ok() {}
+        }
         let asking = Asking {
             at,
             strict: options.strict,

@@ -1,12 +1,16 @@
 //! Sockets of the Rust API over loopback, each test in a network namespace of its own:
 //! what reaches whom, what ends how, and what is refused.
 
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flexcast::{Binding, Channel, ChannelId, Credential, Errno, Family, Options, Received, Socket};
 use flexcast_runtime::kernel::sockopt;
 use flexcast_testbed::World;
+use flexcast_wire::{Kind, Sequence, Trailer, FLEXCAST_PORT};
 
 const SOL_SOCKET: i32 = 1;
 const SO_RCVBUF: i32 = 8;
@@ -473,4 +477,50 @@ fn nonsense_is_refused_by_name() {
     assert_eq!(delivery.send(&vec![0; 65_492]), Err(Errno::EMSGSIZE));
     assert_eq!(delivery.listen(1), Err(Errno::EINVAL));
     assert_eq!(delivery.try_recv(&mut buffer), Err(Errno::EAGAIN));
+}
+
+/// Sends a stream that nobody asked for from S:FP to all of these ports until told to stop.
+fn flood(ports: std::ops::Range<u16>, over: &AtomicBool) {
+    let stale = UdpSocket::bind(("127.0.0.1", FLEXCAST_PORT)).unwrap();
+    let mut sequence = 0;
+    while !over.load(Ordering::Relaxed) {
+        sequence += 1;
+        let trailer = Trailer {
+            token: 7,
+            sequence: Sequence(sequence),
+            kind: Kind::Data,
+        };
+        let datagram = [&b"stale"[..], &trailer.bytes()].concat();
+        for port in ports.clone() {
+            // Nobody may be there.
+            let _ = stale.send_to(&datagram, ("127.0.0.1", port));
+        }
+    }
+}
+
+#[test]
+fn a_strict_socket_takes_nothing_of_a_stream_that_its_port_got_before() {
+    let name = "a_strict_socket_takes_nothing_of_a_stream_that_its_port_got_before";
+    let Some(_world) = World::enter(name) else {
+        return;
+    };
+    // The kernel path is tried once, before anything disturbs that.
+    drop(receiver(channel("127.0.0.1#3")));
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40007").unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = over.clone();
+    let flooder = std::thread::spawn(move || flood(40_000..40_008, &ended));
+    for _ in 0..100 {
+        let socket = socket(Family::V4);
+        limit(&socket, Duration::from_millis(1));
+        let options = Options {
+            strict: true,
+            ..Options::default()
+        };
+        socket.set_options(options).unwrap();
+        socket.connect(channel("127.0.0.1#3")).unwrap();
+        assert_eq!(socket.recv(&mut [0; 64]), Err(Errno::EAGAIN));
+    }
+    over.store(true, Ordering::Relaxed);
+    flooder.join().unwrap();
 }

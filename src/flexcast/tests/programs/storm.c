@@ -278,8 +278,8 @@ static void check(struct view *view, int fd, const struct datagram *d, size_t le
 		return;
 	const struct facts *at = &facts[fd];
 	if (d->id != at->id) {
-		/* Before its first grant a socket that is not strict takes any of S. */
-		if (at->strict || (view->fd == fd && view->process != 0))
+		/* Until a status has come, a socket that is not strict takes any of S. */
+		if (at->strict)
 			wrong("channel %llu came at a receiver of %llu", (unsigned long long)d->id,
 			      (unsigned long long)at->id);
 		atomic_fetch_add_explicit(&strays, 1, memory_order_relaxed);
@@ -603,6 +603,8 @@ int main(int argc, char **argv)
 			wrong("no %s went well", CALL[call].name);
 	if (threads >= 64 && (atomic_load(&heard) == 0 || atomic_load(&refused) == 0))
 		wrong("nobody heard anything, or nobody was refused");
+	if (atomic_load(&strays) * 20 > atomic_load(&heard))
+		wrong("too much came from others' channels");
 	printf("storm: all right\n");
 	return 0;
 }
