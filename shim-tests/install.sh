@@ -23,6 +23,11 @@ files() { (cd "$1" && find . \( -type f -o -type l \) -printf '%P\n' | sort); }
 
 check "it installs" put --prefix "$P"
 check "what it says is what is there" cmp <(files "$P") <(sed -n 's/^f //p' "$P/share/flexcast/manifest" | sort)
+for file in bin/flexcast include/flexcast{,_compat}.h lib/pkgconfig/flexcast.pc \
+    lib/libflexcast{.a,.so,.so.0,_preload.so} share/man/man1/flexcast{,-run,-doctor}.1 \
+    share/man/man3/flexcast{,_send,_compat}.3 share/man/man7/flexcast.7 share/man/man8/flexcast-relay.8; do
+    check "$file" [ -s "$P/$file" ]
+done
 FLEXCAST=$P/bin/flexcast
 check "the program runs" on s "$FLEXCAST" --version
 for page in "$P"/share/man/man*/*; do

@@ -216,3 +216,43 @@ fn the_pages_are_typeset_without_a_warning() {
             .arg(man().join(&name)));
     }
 }
+
+/// The error numbers that the sources of the C API name, but for its compatible calls
+/// (`compat.rs` has theirs).
+fn named_errors() -> BTreeSet<String> {
+    let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
+    let of_c = std::fs::read_dir(sources.join("c")).unwrap();
+    let files = of_c.map(|file| file.unwrap().path());
+    let files = files.chain(["endpoint.rs", "process.rs"].map(|file| sources.join(file)));
+    let mut named = BTreeSet::new();
+    for file in files.filter(|file| file.is_file()) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let code = text.lines().filter(|line| !line.trim().starts_with("//"));
+        for line in code {
+            let numbers = line.split("Errno::").skip(1);
+            let number =
+                numbers.filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next());
+            let number = number.filter(|name| name.chars().all(|c| !c.is_ascii_lowercase()));
+            named.extend(number.map(str::to_owned));
+        }
+    }
+    named
+}
+
+#[test]
+fn every_error_that_the_sources_name_stands_in_a_page() {
+    let rows = rows();
+    let values: BTreeSet<&str> = rows
+        .iter()
+        .filter_map(|row| row.split(' ').nth(1))
+        .collect();
+    let mut named = named_errors();
+    assert!(named.contains("EFAULT"), "{named:?}");
+    // What a panic of the library's becomes: a fault, which nothing is known to cause.
+    named.remove("EIO");
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !values.contains(name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
