@@ -14,8 +14,9 @@
  * After fork, parent and child hold a socket together. One that receives: each of them
  * gets what it takes and counts for itself (what the other took counts as lost); both
  * are told the end; where one closes it or ends, the other goes on; the last one's
- * close leaves. A child can close what its parent listens or sends by; to send by it is
- * EOPNOTSUPP. A child of vfork can only close.
+ * close leaves. An accepted one: each may send, through the process that accepted it, and
+ * the last one's close ends the stream; it ends with that process, too. By one that
+ * listens the child can do no more than close it. A child of vfork can only close.
  *
  * Is C99 and C++; needs nothing but the C library.
  */

@@ -252,6 +252,7 @@ impl Endpoint {
                 if let Some(delivery) = delivery {
                     // The bell that was rung for it; not there yet: one too many later.
                     let _ = recv_parts(raw, &mut bell, &mut [], false, false);
+                    delivery.is_behind(sockopt::cookie(socket.as_raw())?, self.family);
                     let endpoint = Endpoint::new(self.family);
                     endpoint.set_role(Role::Delivering(delivery));
                     return Ok((socket, endpoint));
@@ -306,7 +307,6 @@ impl Endpoint {
     pub(crate) fn send(&self, raw: i32, datagrams: &[&[&[u8]]], wait: bool) -> Result<(), Errno> {
         match self.role() {
             Some(Role::Delivering(delivery)) => {
-                self.check_owned()?;
                 let block = wait && !sockopt::is_nonblocking(raw)?;
                 delivery.send_soon(datagrams, block)
             }
@@ -372,12 +372,11 @@ impl Endpoint {
     /// who wait in its calls are woken.
     pub(crate) fn shut_down(&self, raw: i32, sends: bool, receives: bool) -> Result<(), Errno> {
         match self.role() {
-            Some(Role::Delivering(delivery)) => {
-                self.check_owned()?;
-                if sends {
-                    delivery.end();
-                }
-            }
+            Some(Role::Delivering(delivery)) => match (sends, self.is_inherited()) {
+                (false, _) => {}
+                (true, false) => delivery.end(),
+                (true, true) => delivery.end_inherited()?,
+            },
             Some(Role::Receiving(channel, socket)) => {
                 if receives {
                     match socket.leave(channel) {
@@ -402,6 +401,10 @@ impl Endpoint {
     pub(crate) fn closed(&self, lives: bool) -> bool {
         match self.role() {
             Some(Role::Receiving(_, socket)) => socket.closed(),
+            Some(Role::Delivering(delivery)) => {
+                delivery.closed();
+                true
+            }
             _ => self.is_inherited() || !lives,
         }
     }
@@ -411,6 +414,9 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         if self.is_inherited() {
             // The parent's: it goes on there, and its locks are not to be waited for.
+            if let Some(Role::Delivering(delivery)) = self.role() {
+                delivery.let_go();
+            }
             std::mem::forget(self.role.take());
         }
     }

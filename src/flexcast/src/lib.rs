@@ -26,8 +26,8 @@
 //! Promises: descriptors are the kernel's own UDP sockets: poll, select, epoll,
 //! O_NONBLOCK, SO_RCVTIMEO and close-on-exec mean what they mean there; any thread may
 //! use any socket at any time; no lock is held while a call waits; no signal is raised.
-//! After a fork, parent and child hold a receiving socket together, and its stream goes
-//! on until the last of them closes it.
+//! After a fork, parent and child hold a receiving socket, or an accepted one, together,
+//! and its stream goes on until the last of them closes it.
 //! Is not: reliable delivery, congestion control, nor encryption. Plain read(2) and
 //! write(2) on these descriptors are not what is meant: datagrams carry a trailer.
 //!

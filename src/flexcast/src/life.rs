@@ -3,7 +3,7 @@
 //! ```text
 //!   fork   what is queued leaves first
 //!          parent: goes on          child: receiving sockets are both's, and go on where
-//!                                   one of them stops; those that send are the parent's
+//!                                   one of them stops; by accepted ones both send
 //!   exit   streams end, receivers leave, within 0.1 s; where what is queued is held up,
 //!          within 0.35 s
 //! ```
@@ -64,6 +64,9 @@ extern "C" fn before_fork() {
         table: c::hold_table(),
         sending: process::hold(),
     };
+    if let Some(sending) = &*held.sending {
+        sending.share();
+    }
     HELD.with(|place| *place.borrow_mut() = Some(held));
 }
 

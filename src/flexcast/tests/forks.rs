@@ -1,6 +1,7 @@
 //! Programs that fork: sockets that a parent and its children hold behave as UDP sockets
 //! do, and the last one's close is the close. In C: the threads of a Rust test and fork
-//! do not mix. What is to happen stands in `programs/shared.c`.
+//! do not mix. What is to happen stands in `programs/shared.c` (who receives) and in
+//! `programs/served.c` (who sends).
 
 use std::process::Command;
 
@@ -49,4 +50,11 @@ fn a_parent_goes_on_whatever_its_children_do() {
 fn parent_and_child_share_a_stream_and_both_hear_its_end() {
     let test = "parent_and_child_share_a_stream_and_both_hear_its_end";
     scenarios(test, "shared", &["both", "refused"], &["kernel", "user"]);
+}
+
+#[test]
+fn what_a_child_sends_on_an_accepted_socket_reaches_all_and_the_last_one_ends_it() {
+    let test = "what_a_child_sends_on_an_accepted_socket_reaches_all_and_the_last_one_ends_it";
+    let ways = ["a-child-each", "all-hold", "nobody-is-left"];
+    scenarios(test, "served", &ways, &["kernel", "user"]);
 }

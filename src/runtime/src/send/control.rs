@@ -22,6 +22,7 @@ use flexcast_wire::{Channel, ChannelId, Control, Nonce};
 
 use super::admission::Guard;
 use super::error::SendError;
+use super::kinship::Kinship;
 use super::listening::{Delivered, Scope};
 use super::node::Node;
 use super::ours::{Ending, Ours, Stage};
@@ -74,6 +75,12 @@ pub(crate) enum Command {
         id: ChannelId,
         delivery: Arc<Delivered>,
     },
+    /// Before a fork: be found by children.
+    MeetKin(Reply<()>),
+    /// Send first what children have handed over.
+    TakeInKin(Reply<()>),
+    /// It is closed here and open elsewhere.
+    Park(Arc<Delivered>),
     /// A guard's answer.
     Answer {
         id: ChannelId,
@@ -117,6 +124,8 @@ pub(super) struct Controller {
     pub(super) served: Served,
     /// Who waits to hear whether it may listen.
     pub(super) asked_to_listen: Vec<(u64, Reply<Result<u64, SendError>>)>,
+    /// What is for forked children.
+    pub(super) kinship: Kinship,
     next: Time,
     last: Time,
     over: bool,
@@ -147,6 +156,7 @@ impl Controller {
             bells: [None, None],
             served: Served::new(),
             asked_to_listen: Vec::new(),
+            kinship: Kinship::default(),
             next: now,
             last: now,
             over: false,
@@ -239,6 +249,15 @@ impl Work<Command> for Controller {
             Command::Unlisten(key) => self.unlisten(now, key),
             Command::Deserted(id) => self.deserted(now, id),
             Command::EndDelivery { id, delivery } => self.end_delivery(now, id, &delivery),
+            Command::MeetKin(reply) => {
+                self.meet_kin();
+                reply.give(());
+            }
+            Command::TakeInKin(reply) => {
+                self.take_in_kin(now);
+                reply.give(());
+            }
+            Command::Park(delivered) => self.park(now, delivered),
             Command::Look => {}
             Command::Quit => self.over = true,
         }
@@ -269,6 +288,7 @@ impl Work<Command> for Controller {
             next = next.min(state.armed);
         }
         self.flush();
+        self.attend_kin(now);
         self.attend_listens(now);
         self.tell_counts();
         {
@@ -277,6 +297,7 @@ impl Work<Command> for Controller {
         }
         let endings = self.endings.iter().map(|ending| ending.at).min();
         next = next.min(endings.unwrap_or(Time::NEVER));
+        next = next.min(self.kinship.next_time());
         if !self.pushes.is_empty() {
             next = next.min(now + Duration::from_millis(1));
         }

@@ -13,20 +13,22 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flexcast_engine::{RequesterSummary, Time};
-use flexcast_udp::Errno;
+use flexcast_udp::{Errno, Family};
 use flexcast_wire::{Channel, ChannelId, Nonce};
 
 use super::admission::{self, Guard};
 use super::bell;
 use super::control::{Command, Controller};
 use super::error::SendError;
+use super::kin::Kin;
 use super::node::{Node, State};
 use super::ours::{Ours, Stage};
 use super::{Sending, SendingChannel, Sent, FAREWELL};
+use crate::across_forks::{forks, AcrossForks};
 use crate::background::{now, Reply};
 
 /// The most channels that wait at one listening socket.
@@ -34,6 +36,10 @@ pub const MAX_BACKLOG: usize = 4_096;
 
 /// How long the counts of requesters wait for what is queued.
 const BRIEFLY: Duration = Duration::from_millis(10);
+/// Before a fork nobody waits longer than this for a name by which a child finds us.
+const AT_FORK: Duration = Duration::from_millis(500);
+/// How long a process that sends itself waits for what its children have sent before.
+const FIRST_GO: Duration = Duration::from_millis(20);
 
 /// What a socket listens for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,8 +88,19 @@ pub(super) struct Listens {
 /// What a delivery and the background thread both know of it.
 #[derive(Debug)]
 pub(super) struct Delivered {
-    bell: SocketAddr,
-    over: AtomicBool,
+    pub(super) id: ChannelId,
+    /// Which of all deliveries.
+    pub(super) number: u64,
+    pub(super) bell: SocketAddr,
+    /// The program's socket, where others may come to hold it.
+    pub(super) socket: OnceLock<(u64, Family)>,
+    pub(super) over: AtomicBool,
+}
+
+impl Delivered {
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
 }
 
 impl Listens {
@@ -92,6 +109,17 @@ impl Listens {
         let listened = self.all.iter().map(|listen| listen.scope.id);
         let delivered = self.deliveries.keys().map(|id| Some(*id));
         listened.chain(delivered).collect()
+    }
+
+    /// The delivery with this number, as long as it has an audience.
+    pub(super) fn delivered(&self, number: u64) -> Option<Arc<Delivered>> {
+        let mut deliveries = self.deliveries.values();
+        deliveries.find(|one| one.number == number).cloned()
+    }
+
+    /// The numbers of all.
+    pub(super) fn numbers(&self) -> BTreeSet<u64> {
+        self.deliveries.values().map(|one| one.number).collect()
     }
 
     fn scope(&self, key: u64) -> Option<Scope> {
@@ -165,6 +193,10 @@ pub struct Delivery {
     channel: SendingChannel,
     first: Option<SocketAddr>,
     shared: Arc<Delivered>,
+    /// How many forks lay before it: in a child it is the parent's.
+    born: u64,
+    kin: AcrossForks<Kin>,
+    parked: AtomicBool,
 }
 
 impl Sending {
@@ -198,6 +230,18 @@ impl Sending {
             key,
             app_port: scope.app_port,
         })
+    }
+}
+
+impl Sending {
+    /// To be called before a fork: children may send on accepted sockets.
+    pub fn share(&self) {
+        if self.node.kin.get().is_none() {
+            let met = self.background.ask_within(AT_FORK, Command::MeetKin);
+            if let Err(errno) = met {
+                log::warn!("a child will not send on accepted sockets: {errno}");
+            }
+        }
     }
 }
 
@@ -264,8 +308,12 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         return None;
     }
     channel.line.begin_anew();
+    state.listens.next += 1;
     let shared = Arc::new(Delivered {
+        id,
+        number: state.listens.next,
         bell,
+        socket: OnceLock::new(),
         over: AtomicBool::new(false),
     });
     state.listens.deliveries.insert(id, shared.clone());
@@ -274,6 +322,9 @@ fn deliver(node: &Node, channel: SendingChannel, bell: SocketAddr) -> Option<Del
         first: first.map(|requester| requester.address),
         channel,
         shared,
+        born: forks(),
+        kin: AcrossForks::new(Kin::default()),
+        parked: AtomicBool::new(false),
     })
 }
 
@@ -299,7 +350,31 @@ impl Delivery {
     /// Whether the audience is gone, or the channel was ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.shared.over.load(Ordering::Acquire)
+        self.shared.is_over() || (self.is_inherited() && self.kin.get().is_over())
+    }
+
+    /// Whether it is the parent's, since a fork: sends are handed to the process that
+    /// has the channel.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.born != forks()
+    }
+
+    /// Which socket of the program's it is, for [`Delivery::closed`].
+    pub fn is_behind(&self, cookie: u64, family: Family) {
+        // Told once, by whoever made both.
+        let _ = self.shared.socket.set((cookie, family));
+    }
+
+    /// To be called after this process's last number of the socket was closed: where
+    /// other processes hold it since a fork, the stream goes on until the last of them
+    /// closes it, whatever becomes of this value.
+    pub fn closed(&self) {
+        let node = &self.channel.node;
+        let shared = node.kin.get().is_some() && self.shared.is_held_somewhere();
+        if shared && !self.is_inherited() && !self.parked.swap(true, Ordering::AcqRel) {
+            node.post(Command::Park(self.shared.clone()));
+        }
     }
 
     /// Sends datagrams, each given in parts, to the whole audience, before it returns.
@@ -308,6 +383,9 @@ impl Delivery {
     /// `EPIPE` where nobody is there any more, `EMSGSIZE` for what is too long, and
     /// then nothing was sent.
     pub fn send(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<(), Errno> {
+        if self.is_inherited() {
+            return self.send_by_kin(datagrams, block);
+        }
         self.check()?;
         let sent = self.channel.send(datagrams, block)?;
         self.has_reached(&sent)
@@ -319,6 +397,9 @@ impl Delivery {
     /// # Errors
     /// As there, `EPIPE` at the latest with the next.
     pub fn send_soon(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<(), Errno> {
+        if self.is_inherited() {
+            return self.send_by_kin(datagrams, block);
+        }
         self.check()?;
         match self.channel.send_soon(datagrams, block)? {
             Some(sent) => self.has_reached(&sent),
@@ -327,10 +408,18 @@ impl Delivery {
     }
 
     fn check(&self) -> Result<(), Errno> {
-        match self.is_over() {
-            true => Err(Errno::EPIPE),
-            false => Ok(()),
+        if self.is_over() {
+            return Err(Errno::EPIPE);
         }
+        self.let_children_go_first();
+        Ok(())
+    }
+
+    /// In a child: through the process that has the channel.
+    fn send_by_kin(&self, datagrams: &[&[&[u8]]], block: bool) -> Result<(), Errno> {
+        let (kin, number) = (self.kin.get(), self.shared.number);
+        let sender = self.channel().sender;
+        kin.send(&self.channel.node, number, sender, datagrams, block)
     }
 
     fn has_reached(&self, sent: &Sent) -> Result<(), Errno> {
@@ -341,6 +430,17 @@ impl Delivery {
             return Err(Errno::EPIPE);
         }
         Ok(())
+    }
+
+    /// What a child has sent before comes before what is sent now.
+    fn let_children_go_first(&self) {
+        let node = &self.channel.node;
+        if node.kinsmen.load(Ordering::Acquire) > 0 {
+            if let Some(background) = node.background.get() {
+                // A thread that is held up holds up nobody.
+                let _ = background.ask_within(FIRST_GO, Command::TakeInKin);
+            }
+        }
     }
 
     /// The audience, one by one.
@@ -354,6 +454,20 @@ impl Delivery {
         let state = self.channel.node.lock();
         let summary = state.sender.summary(now(), self.channel().id);
         summary.map_or_else(Vec::new, |summary| summary.requesters)
+    }
+
+    /// In a child that has closed the parent's socket: the parent need not wait for
+    /// more.
+    pub fn let_go(&self) {
+        self.kin.get().let_go();
+    }
+
+    /// Ends the stream of the process that has the channel.
+    ///
+    /// # Errors
+    /// `EPIPE` where that is gone, `EOPNOTSUPP` where it could not make itself known.
+    pub fn end_inherited(&self) -> Result<(), Errno> {
+        self.kin.get().end(&self.channel.node, self.shared.number)
     }
 
     /// Ends the stream, after what is queued: the audience is told. Once; dropping does
@@ -371,7 +485,9 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.end();
+        if !self.parked.load(Ordering::Acquire) {
+            self.end();
+        }
     }
 }
 
@@ -562,6 +678,8 @@ impl Controller {
             self.set_guards(now);
             self.lay_down(now, id);
             if let Some(delivered) = delivered {
+                // Who is woken by the bell knows why.
+                self.tell_kin();
                 self.ring(delivered.bell, bell::END);
             }
         }

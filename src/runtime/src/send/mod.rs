@@ -22,6 +22,8 @@ mod ears;
 mod error;
 mod finish;
 mod holder;
+mod kin;
+mod kinship;
 mod line;
 mod listening;
 mod load;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,10 @@ pub(super) struct Node {
     pub(super) fan: FanSockets,
     pub(super) background: OnceLock<Background<Command>>,
     pub(super) closing: AtomicBool,
+    /// By which name forked children find this process.
+    pub(super) kin: OnceLock<Vec<u8>>,
+    /// How many of them have found it.
+    pub(super) kinsmen: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -90,6 +94,8 @@ impl Node {
             fan: FanSockets::new(fp),
             background: OnceLock::new(),
             closing: AtomicBool::new(false),
+            kin: OnceLock::new(),
+            kinsmen: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }

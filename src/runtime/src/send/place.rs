@@ -21,6 +21,7 @@ use flexcast_udp::Errno;
 use super::control::Controller;
 use super::ears::Ears;
 use super::error::{Holder, SendError};
+use super::kinship::KIN;
 use super::local::Message;
 use super::member::Membership;
 use super::node::Standing;
@@ -119,6 +120,7 @@ impl Controller {
     pub(super) fn on_event(&mut self, now: Time, event: Event) {
         match event.token {
             OWNER => self.on_owner(now, event),
+            token if token >= KIN => self.on_kin(now, token),
             token => self.on_owners_event(now, token, event),
         }
     }

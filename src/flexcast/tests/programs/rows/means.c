@@ -176,6 +176,31 @@ static void kill_child(pid_t child)
 	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
 }
 
+/* IN_ORPHAN(before, what): `what` in a child of the process that has done `before`, and
+   is gone. */
+#define IN_ORPHAN(before, what)                                                    \
+	do {                                                                       \
+		int well[2];                                                       \
+		char yes = 'y';                                                    \
+		CHECK(pipe(well) == 0);                                            \
+		pid_t parent = fork();                                             \
+		CHECK(parent >= 0);                                                \
+		if (parent == 0) {                                                 \
+			before;                                                    \
+			parent = getpid();                                         \
+			if (fork() != 0)                                           \
+				_exit(0);                                          \
+			while (getppid() == parent)                                \
+				usleep(1000);                                      \
+			what;                                                      \
+			CHECK(write(well[1], &yes, 1) == 1);                       \
+			exit(0);                                                   \
+		}                                                                  \
+		close(well[1]);                                                    \
+		CHECK(waitpid(parent, NULL, 0) == parent);                         \
+		CHECK(read(well[0], &yes, 1) == 1);                                \
+	} while (0)
+
 static void nothing(int signal)
 {
 	(void)signal;

@@ -65,11 +65,6 @@ CASE(shutdown, ENOTCONN, role)
 	FAILS(flexcast_shutdown(plain(), SHUT_RDWR), ENOTCONN);
 	FAILS(flexcast_shutdown(listener(1, 0), SHUT_RDWR), ENOTCONN);
 }
-CASE(shutdown, EOPNOTSUPP, fork)
-{
-	struct pair p = pair();
-	IN_CHILD(FAILS(flexcast_shutdown(p.sends, SHUT_WR), EOPNOTSUPP));
-}
 
 CASE(shutdown, ETIMEDOUT, stopped)
 {

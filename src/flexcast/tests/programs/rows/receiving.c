@@ -118,6 +118,7 @@ static int left_out(void)
 	for (int n = 0; length < 256 * sizeof(struct flexcast_requester); n++) {
 		CHECK(n < 1000);
 		usleep(10000);
+		length = 0;
 		CHECK(get(p.sends, FLEXCAST_REQUESTERS, NULL, &length) == 0);
 	}
 	return receiver(7);

@@ -51,11 +51,11 @@ CASE(send, EFAULT, buffer)
 		int fd = receiver(1);                                              \
 		FAILS(give, EOPNOTSUPP);                                           \
 	}                                                                          \
-	CASE(call, EOPNOTSUPP, fork)                                               \
+	CASE(call, EPIPE, parent)                                                  \
 	{                                                                          \
 		size_t length = 1;                                                 \
-		int fd = pair().sends;                                             \
-		IN_CHILD(FAILS(give, EOPNOTSUPP));                                 \
+		int fd;                                                            \
+		IN_ORPHAN(fd = pair().sends, FAILS(give, EPIPE));                  \
 	}                                                                          \
 	CASE(call, EPIPE, audience)                                                \
 	{                                                                          \
