@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Porting by recompiling: a quote server and its clients, written for TCP. The same source
-# plain, and compiled with flexcast_compat.h, through three relays: what clients print is
-# the same, and the server's link carries one copy for all of them.
+# plain, and compiled with flexcast_compat.h, as C and as C++, through three relays: what
+# clients print is the same, and the server's link carries one copy for all of them.
 # shellcheck source=shim-tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 ours
 native
-make -s -C "$ROOT/legacy-apps" compat OUT="$WORK"
+make -s -C "$ROOT/legacy-apps" compat compat-cxx OUT="$WORK"
 topo_tree
 three_relays
 readonly COUNT=1600 RATE=400 FIRST=800
-leaves=(a1 a2 b1 b2)
+leaves=(a1 a2 b1 b2) # the last one's program is C++
 cp "$ROOT"/legacy-apps/{quotes,ticker} .
 ./quotes -p $COUNT >all
 tail -n +$((FIRST + 1)) all >wanted
@@ -25,6 +25,7 @@ differ() {
     bg s "quotes-$run" env "$@" "$WORK/quotes$suffix" 5000 $COUNT $RATE
     await "$run: the server listens" 5 says "quotes-$run" listening
     for h in "${leaves[@]}"; do
+        if [ "$h$suffix" = b2-flexcast ]; then suffix=-flexcast-cxx; fi
         bg "$h" "$h-$run" env "$@" sh -c "exec $WORK/ticker$suffix 10.98.0.1 5000 $FIRST >$h-$run.o"
     done
     for h in "${leaves[@]}"; do
@@ -54,6 +55,14 @@ check "by Flexcast one socket stands for all clients" [ "$(clients mapped)" -eq 
 n=$(($(carried) - before))
 figure "bytes of one copy on the server's link" $n "of $wire"
 check "the server's link carried one copy" [ $n -eq "$wire" ]
+
+# By `flexcast run` it is what it is by the variable.
+bg s quotes-run "$FLEXCAST" run --map "$rules" -- "$WORK/quotes-flexcast-cxx" 5000 50 400
+await "by flexcast run: the server listens" 5 says quotes-run listening
+bg a1 a1-run "$FLEXCAST" run --map "$rules" -- "$WORK/ticker-flexcast" 10.98.0.1 5000 0
+await "by flexcast run: a1 ends with the quotes" 10 ended a1-run
+check "with status 0" reap a1-run
+check "and has printed all" cmp a1-run.out <(head -n 50 all)
 
 # What needs a way back is refused, in the program's own words.
 bg a3 asks env "FLEXCAST_MAP=$rules" "$WORK/ticker-flexcast" -a hello 10.98.0.1 5000 0
