@@ -7,7 +7,8 @@
  *
  * What the source calls connect, listen, accept, send, recv, read, write, close ... goes
  * through the rules of FLEXCAST_MAP (flexcast(7)); FLEXCAST_CONFIG, FLEXCAST_SELF and the
- * other variables mean what they mean to the preload library. An address that no rule
+ * other variables mean what they mean to the preload library, but FLEXCAST_LOG: nothing is
+ * logged. Of a rule's options #ID, role, strict and the first node of via count. An address that no rule
  * takes, and every descriptor that is no socket, is the system's, exactly as without this
  * header. Rules that cannot be read are said once on standard error, and nothing is
  * mapped then.
@@ -37,14 +38,15 @@
  *   MSG_OOB, MSG_ERRQUEUE                              EOPNOTSUPP
  *   connect to an address that has several senders     EOPNOTSUPP
  *   listen where another process does for the channel  EADDRINUSE
- * A forked child receives on, as flexcast.h says; it cannot send by what its parent was
- * given by accept: EOPNOTSUPP. A server with a process for each client is one with a
- * single client, and has to send in the process that accepts.
+ *   accept of a forked child                           EOPNOTSUPP
+ * A forked child receives and sends on, as flexcast.h says: a server with a process for
+ * each client is one with a single client.
  *
  * The descriptor keeps its number, O_NONBLOCK, close-on-exec and its time limits when it
  * becomes Flexcast's, in connect or listen; duplicates made and epoll registrations
  * entered before that stay with the system's socket. Options of TCP are taken and read
- * back, and have no effect. What bypasses these names bypasses Flexcast: stdio (fdopen),
+ * back, and have no effect; getsockname of a client that was not bound shows no address of
+ * the host, as that of a UDP socket. What bypasses these names bypasses Flexcast: stdio (fdopen),
  * sendfile, splice, sendmmsg, io_uring, calls through function pointers.
  *
  * The names are macros, so include it after the headers of C++'s standard library; where a

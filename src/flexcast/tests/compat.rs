@@ -3,6 +3,7 @@
 //! `programs/compat.c`.
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::process::Command;
 
 use flexcast_testbed::World;
@@ -35,6 +36,31 @@ fn a_source_for_tcp_is_served_as_its_header_says() {
             assert_eq!(run(&mut command), "compat: all right\n", "{folder}, {path}");
         }
     }
+}
+
+#[test]
+fn a_file_gives_a_recompiled_source_its_rules_and_the_port_of_requests() {
+    let test = "a_file_gives_a_recompiled_source_its_rules_and_the_port_of_requests";
+    let Some(_world) = World::enter(test) else {
+        return;
+    };
+    let program = compile("compat-file", "compat", As::C);
+    let file = program.with_file_name("flexcast.toml");
+    let rules: Vec<String> = COMPAT.split(' ').map(|rule| format!("{rule:?}")).collect();
+    let text = format!(
+        "map = [{}]\nport = 7451\nheartbeat = \"200ms\"\n",
+        rules.join(", ")
+    );
+    std::fs::write(&file, text).unwrap();
+    // The port that it must not want.
+    let _held = UdpSocket::bind(("0.0.0.0", 7450)).unwrap();
+    let mut command = Command::new(&program);
+    command.env("FLEXCAST_CONFIG", &file);
+    assert_eq!(run(&mut command), "compat: all right\n");
+    let mut command = Command::new(&program);
+    command.env("FLEXCAST_MAP", COMPAT);
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "the port is another's");
 }
 
 #[test]
