@@ -207,6 +207,24 @@ static void forked(int s, int c, int fd)
 	CHECK(recv(c, got, 10, MSG_WAITALL) == 10 && memcmp(got, "of a child", 10) == 0);
 }
 
+/* As such servers do: the child closes what it was made from, the parent what it gave. */
+static void a_process_each(void)
+{
+	int s = server(SOCK_STREAM, 6007);
+	for (int n = 0; n < 2; n++) {
+		int status, c = client(SOCK_STREAM, 6007), fd = accept(s, NULL, NULL);
+		pid_t pid;
+		CHECK(fd >= 0 && (pid = fork()) >= 0);
+		if (pid == 0)
+			_exit(close(s) != 0 || send(fd, bytes, sizeof bytes, 0) != sizeof bytes);
+		CHECK(close(fd) == 0);
+		CHECK(recv(c, got, sizeof got, MSG_WAITALL) == sizeof bytes);
+		CHECK(memcmp(got, bytes, sizeof bytes) == 0 && recv(c, got, 1, 0) == 0);
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0 && close(c) == 0);
+	}
+	CHECK(close(s) == 0);
+}
+
 static void stream(void)
 {
 	struct sockaddr_in from;
@@ -419,6 +437,7 @@ int main(int argc, char **argv)
 		CHECK(rules == NULL || strcmp(rules, RULES) == 0);
 		started_anew(argv[0]);
 		stream();
+		a_process_each();
 		flags();
 		datagrams();
 		refused();
