@@ -93,8 +93,6 @@ enum Command {
     Map(explain::Explain),
     Doctor(doctor::Doctor),
     Completions(Completions),
-    #[command(hide = true)]
-    Man(man::ManPages),
 }
 
 /// Print completions for a shell.
@@ -112,6 +110,8 @@ fn main() -> ExitCode {
     let first = words.next().unwrap_or_default();
     let done = if first == wait_for::HOLD {
         wait_for::Hold::parse_from(words).execute()
+    } else if first == man::MAN {
+        man::ManPages::parse_from(words).execute(&Arguments::command())
     } else if first == doctor::TRY_CAPTURE {
         doctor::try_capture()
     } else {
@@ -136,7 +136,6 @@ fn obey(command: Command) -> Result<(), Failure> {
         Command::Map(map) => map.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Completions(completions) => completions.execute(),
-        Command::Man(pages) => pages.execute(&Arguments::command()),
     }
 }
 

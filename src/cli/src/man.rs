@@ -6,8 +6,8 @@
 //!   EXIT STATUS EXAMPLES NOTES           what --help says behind the options
 //!   ENVIRONMENT FILES SEE ALSO           below
 //! ```
-//! Promises: no option is missing from its page, and none is left over. Is not among the
-//! commands that --help names: scripts/install.sh calls it. The pages of the library and
+//! Promises: no option is missing from its page, and none is left over. Is no command that
+//! --help or a completion names: scripts/install.sh calls it. The pages of the library and
 //! of the rules are files (`flexcast/man`).
 
 use std::path::PathBuf;
@@ -17,8 +17,12 @@ use clap_mangen::Man;
 
 use crate::failure::Failure;
 
+/// The first argument of [`ManPages`]. No subcommand: people have no use for it.
+pub(crate) const MAN: &str = "man";
+
 /// Write the man pages of this program.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, clap::Parser)]
+#[command(no_binary_name = true)]
 pub(crate) struct ManPages {
     /// Where to; it exists
     folder: PathBuf,
