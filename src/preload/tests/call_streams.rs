@@ -1,73 +1,16 @@
 //! What a program that calls another host gets, and what its sender sees of it: the
-//! stream, unicast both ways, ends, refusals, and who is counted when. The sender is
-//! the library's own, in this process at 10.0.0.5; the caller a program under the
-//! preload library on a host of its own, told what to do line by line
-//! (`programs/commands.c`).
+//! stream, unicast both ways, and who is counted when (`support/calls.rs` says between
+//! whom). Is not how a call ends by itself (`call_ends`).
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
-
-use flexcast_runtime::send::{Guard, Scope};
-use flexcast_testbed::{Host, World};
-use flexcast_wire::{Channel, ChannelId};
+use std::time::Instant;
 
 mod support;
 
-use support::streams::{asked_for, sending, Receiver, Sender, FP};
-
-const RULE: &str = "10.0.0.5:5000 [2001:db8::5]:5000";
-/// A leave is sent at once; with a second's margin.
-const AT_ONCE: Duration = Duration::from_millis(1_250);
-/// What no hook saw is looked for every two seconds.
-const LOOKED: Duration = Duration::from_secs(3);
-const LONG: Duration = Duration::from_secs(5);
-/// Called as, the sender, the caller's host.
-const WAYS: [(&str, &str, &str); 3] = [
-    ("10.0.0.5", "10.0.0.5", "10.0.0.6"),
-    ("2001:db8::5", "2001:db8::5", "2001:db8::6"),
-    ("::ffff:10.0.0.5", "10.0.0.5", "::ffff:10.0.0.6"),
-];
-const PATHS: [Option<&str>; 2] = [None, Some("user")];
-
-/// This host, and the caller's.
-fn enter(test: &str) -> Option<(World, Host)> {
-    let world = support::enter(test)?;
-    let host = world.host("c");
-    support::ip(&format!("link set v1 netns {}", host.pid()));
-    for line in [
-        "link set v1 up",
-        "address add 10.0.0.6/24 dev v1",
-        "address add 2001:db8::6/64 dev v1 nodad",
-    ] {
-        host.ip(&line.split(' ').collect::<Vec<_>>());
-    }
-    Some((world, host))
-}
-
-fn channel(sender: &str) -> Channel {
-    Channel::new(sender.parse().unwrap(), ChannelId::new(5000).unwrap())
-}
-
-/// A program on the caller's host.
-fn program(host: &Host, rule: &str, called: &str, path: Option<&str>) -> Receiver {
-    let pid = host.pid().to_string();
-    let there = ["nsenter", "-t", &pid, "-n", "--"];
-    Receiver::start(rule, called, &there, path)
-}
-
-/// The server's own unicast.
-fn server(address: &str) -> UdpSocket {
-    let address = address.parse().unwrap();
-    let socket = UdpSocket::bind(SocketAddr::new(address, 5000)).unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
-    socket
-}
-
-fn takes(server: &UdpSocket) -> (String, SocketAddr) {
-    let mut bytes = [0; 100];
-    let (length, from) = server.recv_from(&mut bytes).expect("a datagram comes");
-    (support::text(&bytes[..length]), from)
-}
+use support::calls::{
+    channel, enter, program, server, takes, AT_ONCE, LONG, LOOKED, PATHS, RULE, WAYS,
+};
+use support::streams::{asked_for, Sender, FP};
 
 #[test]
 fn a_call_gets_the_stream_and_speaks_unicast_with_the_sender() {
@@ -330,152 +273,6 @@ fn connecting_elsewhere_or_nowhere_hangs_up() {
             assert!(caller.tell("hear 1000").starts_with("stranger"));
             caller.ends("exit");
         }
-    }
-}
-
-/// What a program waits in: of one family everything.
-fn calls(called: &str) -> &'static [&'static str] {
-    let calls = &["recv", "read", "recvfrom", "poll", "select", "epoll"];
-    &calls[..if called == WAYS[0].0 { calls.len() } else { 1 }]
-}
-
-#[test]
-fn the_end_of_the_stream_wakes_whoever_waits() {
-    let test = "the_end_of_the_stream_wakes_whoever_waits";
-    let Some((_world, host)) = enter(test) else {
-        return;
-    };
-    for (called, address, _) in WAYS {
-        for path in PATHS {
-            let mut caller = program(&host, RULE, called, path);
-            for call in calls(called) {
-                let sender = Sender::of(channel(address));
-                assert_eq!(caller.tell("call"), "called");
-                sender.counts(1, LONG);
-                assert_eq!(caller.tell(&format!("waits {call}")), "waits");
-                sender.channel.end();
-                assert_eq!(caller.tell("woken"), "0 bytes", "{call} {called} {path:?}");
-                // Once; and the next stream comes to the same socket.
-                assert_eq!(
-                    caller.tell("hear 300"),
-                    "nothing",
-                    "{call} {called} {path:?}"
-                );
-                let again = sender.sending.open(channel(address), 40_001).unwrap();
-                let began = Instant::now();
-                while again.receivers() != 1 {
-                    assert!(began.elapsed() < LONG, "nobody asks for the next stream");
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                again.send(&[&[&b"next"[..]][..]], true).unwrap();
-                assert_eq!(caller.tell("hear 1000"), format!("next from {called} 5000"));
-                again.end();
-                assert_eq!(caller.tell("hear 2000"), format!("end from {called} 5000"));
-                caller.tell("close");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_final_refusal_is_connection_refused_in_whatever_call() {
-    let test = "a_final_refusal_is_connection_refused_in_whatever_call";
-    let Some((_world, host)) = enter(test) else {
-        return;
-    };
-    let sending = sending();
-    let bell = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let scope = Scope {
-        sender: None,
-        ipv4_only: false,
-        id: ChannelId::new(5000),
-        app_port: 0,
-    };
-    let nobody = Guard::new(|_| false);
-    let bell = bell.local_addr().unwrap();
-    let _listening = sending.listen(scope, 1, bell, Some(nobody)).unwrap();
-    for (called, ..) in WAYS {
-        for path in PATHS {
-            let mut caller = program(&host, RULE, called, path);
-            for call in calls(called) {
-                assert_eq!(caller.tell("call"), "called");
-                assert_eq!(caller.tell(&format!("waits {call}")), "waits");
-                let said = caller.tell("woken");
-                assert_eq!(said, "ECONNREFUSED", "{call} {called} {path:?}");
-                assert_eq!(caller.tell("hear 50"), "nothing");
-                caller.tell("close");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_child_that_holds_the_call_goes_on() {
-    let test = "a_child_that_holds_the_call_goes_on";
-    let Some((_world, host)) = enter(test) else {
-        return;
-    };
-    let sender = Sender::of(channel("10.0.0.5"));
-    let mut caller = program(&host, RULE, "10.0.0.5", None);
-    assert_eq!(caller.tell("call"), "called");
-    sender.counts(1, LONG);
-    assert_eq!(caller.tell("child"), "closed");
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(sender.channel.receivers(), 1);
-    sender.send("x");
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(caller.tell("end"), "ended with x");
-    sender.counts(0, LOOKED);
-}
-
-#[test]
-fn this_hosts_own_address_is_called_only_while_somebody_serves_it() {
-    let test = "this_hosts_own_address_is_called_only_while_somebody_serves_it";
-    let Some((_world, _host)) = enter(test) else {
-        return;
-    };
-    let mut caller = Receiver::start("10.0.0.5:5000", "10.0.0.5", &[], None);
-    // Nobody does: the program is itself the sender, and unicast goes nowhere.
-    let server = server("10.0.0.5");
-    assert_eq!(caller.tell("call"), "called");
-    assert_eq!(caller.tell("say send pushed"), "said");
-    server
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
-    assert!(server.recv(&mut [0; 10]).is_err(), "it was pushed");
-    caller.ends("exit");
-    server.set_read_timeout(Some(LONG)).unwrap();
-
-    let sending = sending();
-    let bell = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let scope = Scope {
-        sender: None,
-        ipv4_only: false,
-        id: ChannelId::new(5000),
-        app_port: 0,
-    };
-    let listening = sending.listen(scope, 1, bell.local_addr().unwrap(), None);
-    let listening = listening.unwrap();
-    for verb in ["call", "hello"] {
-        let mut caller = Receiver::start("10.0.0.5:5000", "10.0.0.5", &[], None);
-        match verb {
-            "call" => assert_eq!(caller.tell("call"), "called"),
-            _ => assert_eq!(caller.tell("hello sendto hello"), "said"),
-        }
-        let delivery = loop {
-            let accepted = listening.accept(bell.local_addr().unwrap()).unwrap();
-            if let Some(delivery) = accepted {
-                break delivery;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        delivery.send(&[&[&b"word"[..]][..]], true).unwrap();
-        assert_eq!(caller.tell("hear 2000"), "word from 10.0.0.5 5000");
-        if verb == "hello" {
-            assert_eq!(takes(&server).0, "hello");
-        }
-        delivery.end();
-        assert_eq!(caller.tell("hear 2000"), "end from 10.0.0.5 5000");
     }
 }
 

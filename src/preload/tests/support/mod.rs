@@ -5,6 +5,7 @@
 //! world of its own: tests that send enter one first (testbed).
 #![allow(dead_code)]
 
+pub(crate) mod calls;
 pub(crate) mod streams;
 
 use std::path::{Path, PathBuf};
