@@ -162,6 +162,11 @@ impl Audience {
         }
     }
 
+    /// How many requesters there may be from now on. Those that are in stay in.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// How many requesters.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -50,6 +50,10 @@ pub struct Sender {
     admissions: Admissions,
     /// Whether the application decides, by id; none: of all others.
     guards: HashMap<Option<ChannelId>, bool>,
+    /// The most requesters of a channel, likewise; where neither is there, as set up.
+    rooms: HashMap<Option<ChannelId>, usize>,
+    /// Entries of one source, as set up.
+    per_source: u32,
 }
 
 /// How many of each are remembered for whoever takes them. More are asked for again.
@@ -60,6 +64,8 @@ impl Sender {
     #[must_use]
     pub fn new(now: Time, settings: NodeSettings, entropy: Entropy) -> Sender {
         Sender {
+            per_source: settings.entries_per_source,
+            rooms: HashMap::new(),
             gate: Gate::new(now, settings, entropy),
             channels: HashMap::new(),
             wanted: Vec::new(),
@@ -105,6 +111,19 @@ impl Sender {
         }
     }
 
+    /// As [`Sender::fresh`], with the room that its channel is to have.
+    fn roomy(
+        gate: &Gate,
+        rooms: &HashMap<Option<ChannelId>, usize>,
+        channel: Channel,
+        now: Time,
+    ) -> SenderChannel {
+        let mut fresh = Self::fresh(gate, channel, now);
+        let usual = gate.settings.requesters;
+        fresh.audience.set_limit(room(rooms, channel.id, usual));
+        fresh
+    }
+
     /// Opens a channel: pending requesters are granted at once. Opening an open
     /// channel changes nothing but the port. Returns the stream token.
     pub fn open(&mut self, now: Time, channel: Channel, app_port: u16) -> StreamToken {
@@ -112,7 +131,7 @@ impl Sender {
         let entry = self
             .channels
             .entry(channel.id)
-            .or_insert_with(|| Self::fresh(gate, channel, now));
+            .or_insert_with(|| Self::roomy(gate, &self.rooms, channel, now));
         entry.channel = channel;
         entry.state.app_port = app_port;
         entry.busy = now;
@@ -134,6 +153,23 @@ impl Sender {
         self.channels
             .get(&id)
             .is_some_and(|c| c.state.verdict == Verdict::Granted)
+    }
+
+    /// How many requesters a channel may have: by id, and (none) all others, where it is
+    /// not what this sender was set up with; and how many entries a source. Those who are
+    /// in stay in. A channel that is open keeps what it was opened with.
+    pub fn set_limits(
+        &mut self,
+        rooms: HashMap<Option<ChannelId>, usize>,
+        per_source: Option<u32>,
+    ) {
+        self.rooms = rooms;
+        self.gate.settings.entries_per_source = per_source.unwrap_or(self.per_source);
+        let ids = self.channels.iter_mut();
+        for (id, channel) in ids.filter(|(_, c)| c.state.verdict != Verdict::Granted) {
+            let usual = self.gate.settings.requesters;
+            channel.audience.set_limit(room(&self.rooms, *id, usual));
+        }
     }
 
     /// For which channels the application decides who is let in: by id, and (none) for
@@ -337,7 +373,7 @@ impl Sender {
                     .refuse(&mut voice, from, asked, header, Reason::Full);
                 return;
             }
-            let mut fresh = Self::fresh(gate, header.channel, now);
+            let mut fresh = Self::roomy(gate, &self.rooms, header.channel, now);
             fresh.guarded = guarded(&self.guards, header.channel.id);
             self.channels.insert(header.channel.id, fresh);
         }
@@ -426,7 +462,7 @@ impl Sender {
         let place = self
             .channels
             .entry(channel.id)
-            .or_insert_with(|| Self::fresh(gate, channel, now));
+            .or_insert_with(|| Self::roomy(gate, &self.rooms, channel, now));
         if place.guarded || guarded(&self.guards, channel.id) {
             // They were never put to the application: they ask again.
             return;
@@ -497,6 +533,11 @@ impl Sender {
 fn guarded(guards: &HashMap<Option<ChannelId>, bool>, id: ChannelId) -> bool {
     let guard = guards.get(&Some(id)).or_else(|| guards.get(&None));
     guard.copied().unwrap_or(false)
+}
+
+fn room(rooms: &HashMap<Option<ChannelId>, usize>, id: ChannelId, usual: usize) -> usize {
+    let room = rooms.get(&Some(id)).or_else(|| rooms.get(&None));
+    room.copied().unwrap_or(usual)
 }
 
 fn note_wanted(channel: &SenderChannel, wanted: &mut Vec<Channel>) {

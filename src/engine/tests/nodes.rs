@@ -71,6 +71,38 @@ fn a_place_that_was_left_can_be_taken_again() {
 }
 
 #[test]
+fn a_channel_has_the_room_that_whoever_listens_gives_it_and_keeps_those_it_has() {
+    let mut node = sender(NodeSettings::sender());
+    let (one, other) = (channel("10.0.0.1#5"), channel("10.0.0.1#6"));
+    let rooms = |of_one, of_all| [(Some(one.id), of_one), (None, of_all)].into();
+    node.set_limits(rooms(2, 1), Some(3));
+    let says = |node: &mut Sender, from, channel, nonce| {
+        let status = join(node, START, from, channel, nonce);
+        (status.verdict, status.reason)
+    };
+    let pending = (Verdict::Pending, Reason::None);
+    assert_eq!(says(&mut node, "10.0.1.1:1", one, 1), pending);
+    assert_eq!(says(&mut node, "10.0.1.2:1", one, 2), pending);
+    assert_eq!(says(&mut node, "10.0.1.3:1", one, 3), FULL);
+    assert_eq!(says(&mut node, "10.0.1.1:2", other, 4), pending);
+    assert_eq!(says(&mut node, "10.0.1.1:3", other, 5), FULL);
+    assert_eq!(node.counters().refused_full, 2);
+    // More of one source than it may have.
+    node.set_limits(rooms(4, 4), Some(3));
+    assert_eq!(says(&mut node, "10.0.1.1:3", other, 5), pending);
+    assert_eq!(says(&mut node, "10.0.1.1:4", other, 6), FULL);
+    assert_eq!(says(&mut node, "10.0.1.3:1", one, 3), pending);
+    // Less room than there is: nobody is turned out. An open channel keeps its room.
+    node.open(START, one, 0);
+    node.set_limits(rooms(1, 1), None);
+    assert_eq!(says(&mut node, "10.0.1.4:1", one, 7).0, Verdict::Granted);
+    assert_eq!(says(&mut node, "10.0.1.5:1", one, 8), FULL);
+    assert_eq!(says(&mut node, "10.0.1.6:1", other, 9), FULL);
+    let inside = |id| node.summary(START, id).unwrap().requesters.len();
+    assert_eq!((inside(one.id), inside(other.id)), (4, 2));
+}
+
+#[test]
 fn channels_have_a_limit_per_node_and_per_sender() {
     let settings = NodeSettings {
         channels: 3,

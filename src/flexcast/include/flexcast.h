@@ -101,6 +101,10 @@ struct flexcast_on_request {
 #define FLEXCAST_REQUESTERS 8 /* get: struct flexcast_requester[]; the length becomes that
                                  of all of them, as many as fit are written */
 #define FLEXCAST_ON_REQUEST 9 /* set, before listen: struct flexcast_on_request */
+/* Limits, to be set before listen, unsigned int; who is in stays in. */
+#define FLEXCAST_MOST_REQUESTERS 10 /* of each channel, 1 to 100000 */
+#define FLEXCAST_MOST_PER_SOURCE 11 /* entries of an address in the process, 1 to 1000000 */
+#define FLEXCAST_REFUSED 12 /* get: uint64_t, requests the process had no room for */
 
 int flexcast_socket(int domain, int type, int protocol);
 /* Makes the queue as long as the system allows, unless SO_RCVBUF was set before. */

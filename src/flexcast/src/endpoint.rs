@@ -225,7 +225,13 @@ impl Endpoint {
         let sending = process::sending()?;
         let bell = sending.hang_bell(raw)?;
         let scope = binding.scope(self.family == Family::V4);
-        let listening = sending.listen(scope, backlog, bell, plans.guard.clone());
+        let listening = sending.listen_within(
+            scope,
+            plans.options.limits(),
+            backlog,
+            bell,
+            plans.guard.clone(),
+        );
         let listening = listening.map_err(process::errno)?;
         self.set_role(Role::Listening(binding, listening));
         Ok(())
@@ -341,6 +347,16 @@ impl Endpoint {
         self.check_owned()?;
         let requesters = delivery.requesters().into_iter();
         Ok(requesters.map(Requester::from).collect())
+    }
+
+    /// Requests that this process had no room for.
+    pub(crate) fn refused(&self) -> Result<u64, Errno> {
+        match self.role() {
+            Some(Role::Listening(..) | Role::Delivering(_)) => {}
+            _ => return Err(Errno::ENOTCONN),
+        }
+        self.check_owned()?;
+        Ok(process::sending()?.refused())
     }
 
     pub(crate) fn first_requester(&self) -> Option<SocketAddr> {

@@ -5,10 +5,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use flexcast_runtime::RequesterSettings;
+use flexcast_runtime::send::Limits;
+use flexcast_runtime::{NodeSettings, RequesterSettings};
 use flexcast_wire::Credential;
 
-/// How a socket asks for its channel.
+/// How a socket asks for its channel, or whom one that listens has room for.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,6 +42,15 @@ pub struct Options {
     pub strict: bool,
     /// Shown to be let in.
     pub credential: Credential,
+    /// Of a socket that listens: the most requesters of each of its channels, relays
+    /// and receivers that ask directly, 1 to 100 000. The next one is refused for the
+    /// time being, and counted ([`crate::Socket::refused`]); those who are in stay in.
+    /// Higher: each datagram takes longer to send.
+    pub requesters: usize,
+    /// Of a socket that listens: the most entries of one source, an IPv4 address or an
+    /// IPv6 /64, over all channels of the process, 1 to 1 000 000; the largest that one
+    /// of its sockets wants. Higher: one host can take the places of others.
+    pub entries_per_source: u32,
 }
 
 impl Default for Options {
@@ -53,6 +63,8 @@ impl Default for Options {
             via: None,
             strict: false,
             credential: settings.credential,
+            requesters: NodeSettings::sender().requesters,
+            entries_per_source: NodeSettings::sender().entries_per_source,
         }
     }
 }
@@ -65,6 +77,15 @@ impl Options {
         (second..=60 * second).contains(&self.hold)
             && heartbeats.contains(&self.heartbeat)
             && (second..=60 * second).contains(&self.refresh)
+            && (1..=100_000).contains(&self.requesters)
+            && (1..=1_000_000).contains(&self.entries_per_source)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            requesters: Some(self.requesters),
+            entries_per_source: Some(self.entries_per_source),
+        }
     }
 
     pub(crate) fn requester(&self) -> RequesterSettings {

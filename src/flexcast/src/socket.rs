@@ -168,6 +168,16 @@ impl Socket {
         self.endpoint.requesters()
     }
 
+    /// Requests that a socket which listens, or was accepted, had no room for: those of
+    /// all sockets of the process ([`Options::requesters`],
+    /// [`Options::entries_per_source`]).
+    ///
+    /// # Errors
+    /// `ENOTCONN` for any other, `EOPNOTSUPP` in a child of the process.
+    pub fn refused(&self) -> Result<u64, Errno> {
+        self.endpoint.refused()
+    }
+
     /// Where the first requester of an accepted channel asked from.
     #[must_use]
     pub fn first_requester(&self) -> Option<SocketAddr> {

@@ -524,3 +524,58 @@ fn a_strict_socket_takes_nothing_of_a_stream_that_its_port_got_before() {
     over.store(true, Ordering::Relaxed);
     flooder.join().unwrap();
 }
+
+#[test]
+fn a_channel_takes_as_many_as_its_listener_has_room_for_and_keeps_those() {
+    let test = "a_channel_takes_as_many_as_its_listener_has_room_for_and_keeps_those";
+    let Some(_world) = World::enter(test) else {
+        return;
+    };
+    let channel = channel("127.0.0.1#5");
+    let listener = socket(Family::V4);
+    let narrow = Options {
+        requesters: 2,
+        ..Options::default()
+    };
+    for none in [0, 100_001] {
+        let wrong = Options {
+            requesters: none,
+            ..Options::default()
+        };
+        assert_eq!(listener.set_options(wrong), Err(Errno::EINVAL));
+    }
+    listener.set_options(narrow.clone()).unwrap();
+    listener.bind(Binding::ANY).unwrap();
+    listener.listen(5).unwrap();
+    assert_eq!(listener.set_options(narrow), Err(Errno::EINVAL));
+    let inside = [receiver(channel), receiver(channel)];
+    let (delivery, _) = accept(&listener);
+    await_requesters(&delivery, 2);
+    assert_eq!(listener.refused(), Ok(0));
+    let outside = receiver(channel);
+    until("a refusal", || delivery.refused().unwrap() > 0);
+    assert_eq!(delivery.requesters().unwrap().len(), 2);
+    delivery.send(b"to two").unwrap();
+    for receiver in &inside {
+        assert_eq!(next(receiver), Some(b"to two".to_vec()));
+    }
+    assert_eq!(
+        outside.try_recv(&mut [0; 8]),
+        Err(Errno::EAGAIN),
+        "it passes"
+    );
+    assert_eq!(outside.refused(), Err(Errno::ENOTCONN));
+    // Whoever leaves makes room: the refused one asks again in 1 to 10 s.
+    let [stays, goes] = inside;
+    drop(goes);
+    limit(&outside, Duration::from_secs(12));
+    let deadline = Instant::now() + Duration::from_secs(11);
+    while delivery.requesters().unwrap().len() < 2 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    delivery.send(b"again").unwrap();
+    for receiver in [&stays, &outside] {
+        assert_eq!(next(receiver), Some(b"again".to_vec()));
+    }
+}

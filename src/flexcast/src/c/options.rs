@@ -24,6 +24,9 @@ const CREDENTIAL: c_int = 6;
 const STATS: c_int = 7;
 const REQUESTERS: c_int = 8;
 const ON_REQUEST: c_int = 9;
+const MOST_REQUESTERS: c_int = 10;
+const MOST_PER_SOURCE: c_int = 11;
+const REFUSED: c_int = 12;
 /// Bytes of `struct flexcast_requester`: `sockaddr_storage` and six counters.
 const REQUESTER: usize = 128 + 6 * 8;
 /// Nodes in `struct flexcast_stats`.
@@ -82,6 +85,8 @@ pub(crate) unsafe extern "C" fn flexcast_setsockopt(
             STRICT => options.strict = word(value)? != 0,
             VIA => options.via = Some(address::read_socket(value)?),
             CREDENTIAL => options.credential = Credential::new(value).ok_or(Errno::EINVAL)?,
+            MOST_REQUESTERS => options.requesters = word(value)? as usize,
+            MOST_PER_SOURCE => options.entries_per_source = word(value)?,
             _ => return Err(Errno::ENOPROTOOPT),
         }
         endpoint.set_options(options).map(|()| 0)
@@ -124,6 +129,12 @@ pub(crate) unsafe extern "C" fn flexcast_getsockopt(
                 bytes
             }
             CREDENTIAL => options.credential.as_bytes().to_vec(),
+            MOST_REQUESTERS => u32::try_from(options.requesters)
+                .unwrap_or(u32::MAX)
+                .to_ne_bytes()
+                .to_vec(),
+            MOST_PER_SOURCE => options.entries_per_source.to_ne_bytes().to_vec(),
+            REFUSED => endpoint.refused()?.to_ne_bytes().to_vec(),
             STATS => write_stats(&endpoint.stats(fd)?),
             REQUESTERS => {
                 let requesters = endpoint.requesters()?;

@@ -20,10 +20,9 @@ use flexcast_udp::process::{Epoll, Event};
 use flexcast_udp::{Errno, Family, UdpSocket};
 use flexcast_wire::{Channel, ChannelId, Control, Nonce};
 
-use super::admission::Guard;
 use super::error::SendError;
 use super::kinship::Kinship;
-use super::listening::{Delivered, Scope};
+use super::listening::{Delivered, Wanted};
 use super::node::Node;
 use super::ours::{Ending, Ours, Stage};
 use super::place::Place;
@@ -59,13 +58,7 @@ pub(crate) enum Command {
     /// Where bells of a family ring from.
     Bells(Family, Reply<Result<SocketAddr, Errno>>),
     /// Listen for channels.
-    Listen {
-        scope: Scope,
-        backlog: usize,
-        bell: SocketAddr,
-        guard: Option<Guard>,
-        reply: Reply<Result<u64, SendError>>,
-    },
+    Listen(Wanted, Reply<Result<u64, SendError>>),
     /// No longer.
     Unlisten(u64),
     /// An accept of it came to nothing.
@@ -238,13 +231,7 @@ impl Work<Command> for Controller {
             Command::Watch { id } => self.watch(id),
             Command::Settled(reply) => self.when_settled(reply),
             Command::Bells(family, reply) => reply.give(self.bells(family)),
-            Command::Listen {
-                scope,
-                backlog,
-                bell,
-                guard,
-                reply,
-            } => self.begin_listening(now, scope, backlog, bell, guard, reply),
+            Command::Listen(wanted, reply) => self.begin_listening(now, wanted, reply),
             Command::Answer { id, nonce, yes } => self.take_answer(now, id, nonce, yes),
             Command::Unlisten(key) => self.unlisten(now, key),
             Command::Deserted(id) => self.deserted(now, id),

@@ -54,6 +54,28 @@ pub struct Scope {
     pub app_port: u16,
 }
 
+/// How many are let in by a socket that listens; none: as many as the process allows.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Limits {
+    /// Requesters of each of its channels. Higher: each datagram takes longer to send,
+    /// and a flood of validated requesters more memory.
+    pub requesters: Option<usize>,
+    /// Entries of one source (an IPv4 address or an IPv6 /64), over all channels of the
+    /// process: the largest that one of its sockets wants. Higher: one host can take
+    /// the places of others.
+    pub entries_per_source: Option<u32>,
+}
+
+/// A socket that is to listen.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) scope: Scope,
+    pub(super) limits: Limits,
+    pub(super) backlog: usize,
+    pub(super) bell: SocketAddr,
+    pub(super) guard: Option<Guard>,
+}
+
 impl Scope {
     fn covers(&self, channel: &Channel) -> bool {
         self.id.is_none_or(|id| id == channel.id)
@@ -67,6 +89,7 @@ impl Scope {
 struct Listen {
     key: u64,
     scope: Scope,
+    limits: Limits,
     backlog: usize,
     waiting: VecDeque<Channel>,
     bell: SocketAddr,
@@ -146,6 +169,17 @@ impl Listens {
             .collect()
     }
 
+    /// What the engine is to know of limits.
+    fn limits(&self) -> (HashMap<Option<ChannelId>, usize>, Option<u32>) {
+        let rooms = self.all.iter().filter_map(|listen| {
+            let room = listen.limits.requesters?;
+            Some((listen.scope.id, room))
+        });
+        let sources = self.all.iter();
+        let sources = sources.filter_map(|listen| listen.limits.entries_per_source);
+        (rooms.collect(), sources.max())
+    }
+
     /// Puts a channel to the listening socket that covers it; whose bell is to ring.
     fn offer(&mut self, channel: Channel) -> Option<SocketAddr> {
         if self.opening.contains(&channel.id) {
@@ -213,17 +247,32 @@ impl Sending {
         bell: SocketAddr,
         guard: Option<Guard>,
     ) -> Result<Listening, SendError> {
-        let backlog = backlog.clamp(1, MAX_BACKLOG);
+        self.listen_within(scope, Limits::default(), backlog, bell, guard)
+    }
+
+    /// As [`Sending::listen`], with limits of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn listen_within(
+        self: &Arc<Self>,
+        scope: Scope,
+        limits: Limits,
+        backlog: usize,
+        bell: SocketAddr,
+        guard: Option<Guard>,
+    ) -> Result<Listening, SendError> {
         if guard.is_some() {
             admission::start().map_err(SendError::system("a thread that asks"))?;
         }
-        let outcome = self.background.ask(|reply| Command::Listen {
+        let wanted = Wanted {
             scope,
-            backlog,
+            limits,
+            backlog: backlog.clamp(1, MAX_BACKLOG),
             bell,
             guard,
-            reply,
-        });
+        };
+        let outcome = self.background.ask(|reply| Command::Listen(wanted, reply));
         let key = outcome.map_err(SendError::system("listening"))??;
         Ok(Listening {
             sending: self.clone(),
@@ -498,17 +547,17 @@ impl Controller {
             listens, sender, ..
         } = &mut *state;
         sender.set_guards(now, listens.guarded(), &mut self.out);
+        let (rooms, per_source) = listens.limits();
+        sender.set_limits(rooms, per_source);
     }
 
     pub(super) fn begin_listening(
         &mut self,
         now: Time,
-        scope: Scope,
-        backlog: usize,
-        bell: SocketAddr,
-        guard: Option<Guard>,
+        wanted: Wanted,
         reply: Reply<Result<u64, SendError>>,
     ) {
+        let scope = wanted.scope;
         let in_use = || Err(SendError::system("listening")(Errno::EADDRINUSE));
         let key = {
             let mut state = self.node.lock();
@@ -522,10 +571,11 @@ impl Controller {
             state.listens.all.push(Listen {
                 key,
                 scope,
-                backlog,
+                limits: wanted.limits,
+                backlog: wanted.backlog,
                 waiting: VecDeque::new(),
-                bell,
-                guard,
+                bell: wanted.bell,
+                guard: wanted.guard,
             });
             key
         };
@@ -748,6 +798,7 @@ mod tests {
                 id: id.and_then(ChannelId::new),
                 app_port: 0,
             },
+            limits: Limits::default(),
             backlog,
             waiting: VecDeque::new(),
             guard: None,
@@ -789,7 +840,14 @@ mod tests {
             let mut controller = seeking(27_460);
             let scope = listen(1, Some(7), 1).scope;
             let bell = listen(1, None, 1).bell;
-            controller.begin_listening(now(), scope, 1, bell, None, Reply::new());
+            let wanted = Wanted {
+                scope,
+                limits: Limits::default(),
+                backlog: 1,
+                bell,
+                guard: None,
+            };
+            controller.begin_listening(now(), wanted, Reply::new());
             // As the accept of a wildcard does.
             controller.open(now(), channel(7), 0, Reply::new());
             assert_eq!(controller.asked_to_listen.len(), 1);

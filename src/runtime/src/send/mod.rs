@@ -60,7 +60,7 @@ use voice::Voice;
 pub use admission::{Applicant, Guard};
 pub use error::{Holder, SendError};
 pub use line::{LineCounters, Sent};
-pub use listening::{Delivery, Listening, Scope, MAX_BACKLOG};
+pub use listening::{Delivery, Limits, Listening, Scope, MAX_BACKLOG};
 pub use node::Standing;
 pub use served::is_served;
 pub use voice::is_internal;
@@ -209,6 +209,12 @@ impl Sending {
     /// ([`SendingChannel::send_soon`]), and held up, up to a quarter of a second more.
     pub fn finish(&self) {
         finish::finish(&self.node);
+    }
+
+    /// Requests that there was no room for.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.node.lock().sender.counters().refused_full
     }
 
     /// What there is, for people.

@@ -12,7 +12,8 @@ static int get(int fd, int name, void *value, socklen_t *length)
 
 static const int times[] = { FLEXCAST_REFRESH, FLEXCAST_HOLD, FLEXCAST_HEARTBEAT };
 static const int words[] = { FLEXCAST_REFRESH, FLEXCAST_HOLD, FLEXCAST_HEARTBEAT,
-			     FLEXCAST_STRICT };
+			     FLEXCAST_STRICT, FLEXCAST_MOST_REQUESTERS,
+			     FLEXCAST_MOST_PER_SOURCE };
 
 CASE(setsockopt, 0, done)
 {
@@ -48,6 +49,14 @@ CASE(setsockopt, EINVAL, bounds)
 	for (size_t n = 0; n < NUMBER_OF(times); n++)
 		for (int end = 0; end < 2; end++)
 			FAILS(set(plain(), times[n], &wrong[n][end], sizeof(int)), EINVAL);
+	const int limits[] = { FLEXCAST_MOST_REQUESTERS, FLEXCAST_MOST_PER_SOURCE };
+	const unsigned int most[] = { 100000, 1000000 };
+	for (size_t n = 0; n < NUMBER_OF(limits); n++) {
+		const unsigned int none = 0, more = most[n] + 1;
+		FAILS(set(plain(), limits[n], &none, sizeof none), EINVAL);
+		GIVES(set(plain(), limits[n], &most[n], sizeof none), 0);
+		FAILS(set(plain(), limits[n], &more, sizeof more), EINVAL);
+	}
 }
 CASE(setsockopt, EINVAL, role)
 {
@@ -101,7 +110,7 @@ CASE(getsockopt, 0, done)
 	for (size_t n = 0; n < NUMBER_OF(words); n++) {
 		length = sizeof value;
 		GIVES(get(p.receives, words[n], &value, &length), 0);
-		CHECK(length == sizeof value && (value >= 1000) == (words[n] != FLEXCAST_STRICT));
+		CHECK(length == sizeof value && (value >= 256) == (words[n] != FLEXCAST_STRICT));
 	}
 	length = sizeof value;
 	GIVES(get(p.receives, FLEXCAST_CREDENTIAL, &value, &length), 0);
@@ -152,11 +161,19 @@ CASE(getsockopt, ENOPROTOOPT, kernel)
 	socklen_t length = sizeof value;
 	FAILS(flexcast_getsockopt(plain(), SOL_SOCKET, 4711, &value, &length), ENOPROTOOPT);
 }
+CASE(getsockopt, ENOTCONN, refused)
+{
+	uint64_t count;
+	socklen_t length = sizeof count;
+	FAILS(get(plain(), FLEXCAST_REFUSED, &count, &length), ENOTCONN);
+	FAILS(get(receiver(1), FLEXCAST_REFUSED, &count, &length), ENOTCONN);
+}
 CASE(getsockopt, EOPNOTSUPP, fork)
 {
 	struct pair p = pair();
 	IN_CHILD({
 		socklen_t length = 0;
 		FAILS(get(p.sends, FLEXCAST_REQUESTERS, NULL, &length), EOPNOTSUPP);
+		FAILS(get(p.listens, FLEXCAST_REFUSED, NULL, &length), EOPNOTSUPP);
 	});
 }
