@@ -269,6 +269,19 @@ static void send_many(struct worker *w, int fd)
 		wrong("%d of %u datagrams were sent", taken, count);
 }
 
+/* Flat out, as long as somebody is there. */
+static void send_flat_out(struct worker *w, int fd)
+{
+	struct datagram d;
+	ssize_t n = 0;
+	for (int left = 400; left > 0 && n >= 0; left--) {
+		size_t length = compose(w, fd, &d);
+		begin(w, SEND, fd);
+		n = flexcast_send(fd, &d, length);
+		end(w, n);
+	}
+}
+
 /* A datagram that a thread got at a shared socket; the view is that of a receiver's. */
 static void check(struct view *view, int fd, const struct datagram *d, size_t length)
 {
@@ -455,8 +468,10 @@ static void step(struct worker *w)
 	unsigned what = below(w, 200);
 	if (what < 70)
 		receiver < 0 ? open_receiver(w, &receivers[r]) : receive(w, receiver, view);
-	else if (what < 110 && delivery >= 0)
+	else if (what < 109 && delivery >= 0)
 		below(w, 3) ? send_one(w, delivery) : send_many(w, delivery);
+	else if (what < 110 && delivery >= 0)
+		send_flat_out(w, delivery);
 	else if (what < 130)
 		listener < 0 ? open_listener(w, l) : take(w, listener);
 	else if (what < 140)
@@ -567,7 +582,7 @@ int main(int argc, char **argv)
 		worker[n].random = seed * 1000003 + n;
 		atomic_init(&worker[n].call, CALLS);
 	}
-	unsigned before = entries("/proc/self/fd");
+	unsigned before = entries("/proc/self/fd"), most = 0;
 	printf("storm: %d s, %d threads, seed %llu\n", time, threads, (unsigned long long)seed);
 	fflush(stdout);
 
@@ -577,8 +592,10 @@ int main(int argc, char **argv)
 			wrong("no thread");
 	for (time_t until = seconds() + time; seconds() < until; usleep(LOOK)) {
 		look_after_workers();
+		/* The library has three or four, and one a channel that is flat out. */
 		unsigned now = entries("/proc/self/task");
-		if (now > (unsigned)threads + 8)
+		most = now > most ? now : most;
+		if (now > (unsigned)threads + 22)
 			wrong("%u threads, though %d were started", now, threads);
 	}
 	atomic_store(&over, 1);
@@ -597,6 +614,7 @@ int main(int argc, char **argv)
 	sum_up();
 	printf("datagrams %llu (of others' channels, before a grant: %llu), refusals %llu\n",
 	       atomic_load(&heard), atomic_load(&strays), atomic_load(&refused));
+	printf("threads %u at most\n", most);
 	/* A small storm beside a large one may have got no id at all. */
 	for (int call = 0; call < CALLS; call++)
 		if (threads >= 64 && atomic_load(&done[call]) == 0)
