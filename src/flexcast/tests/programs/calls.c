@@ -285,6 +285,43 @@ static void forks(void)
 	CHECK(flexcast_close(r) == 0 && flexcast_close(fd) == 0 && flexcast_close(s) == 0);
 }
 
+/* A socket by all its numbers, made by whatever call; a number that is another's. */
+static void copies(void)
+{
+	int s = listener(12, 0);
+	unsigned int ms = 250;
+	socklen_t length = sizeof ms;
+	int first = flexcast_socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK(flexcast_setsockopt(first, SOL_FLEXCAST, FLEXCAST_HEARTBEAT, &ms, length) == 0);
+	int second = dup2(first, 200);
+	CHECK(second == 200 && flexcast_close(first) == 0);
+	ms = 0;
+	CHECK(flexcast_getsockopt(second, SOL_FLEXCAST, FLEXCAST_HEARTBEAT, &ms, &length) == 0);
+	CHECK(ms == 250);
+	int third = fcntl(second, F_DUPFD_CLOEXEC, 300);
+	CHECK(third >= 300 && fcntl(third, F_GETFD) == FD_CLOEXEC);
+	struct flexcast_channel c = loopback(12);
+	CHECK(flexcast_connect(second, &c, sizeof c) == 0 && flexcast_close(second) == 0);
+	limit(third, 5000);
+	FAILS(flexcast_connect(third, &c, sizeof c), EISCONN);
+	int fd = flexcast_accept(s, NULL, NULL);
+	int twin = dup(fd);
+	CHECK(flexcast_close(fd) == 0);
+	CHECK(flexcast_send(twin, "twin", 4) == 4);
+	char b[8];
+	CHECK(flexcast_recv(third, b, sizeof b) == 4);
+	/* Its number becomes a file's, which nobody closes or takes for it. */
+	int file = open("/dev/null", O_RDONLY);
+	CHECK(dup2(file, third) == third);
+	FAILS(flexcast_recv(third, b, sizeof b), ENOTSOCK);
+	CHECK(flexcast_close(flexcast_socket(AF_INET, SOCK_DGRAM, 0)) == 0);
+	CHECK(fcntl(third, F_GETFD) == 0);
+	limit(twin, 5000);
+	CHECK(flexcast_recv(twin, b, sizeof b) == 0);
+	CHECK(close(third) == 0 && close(file) == 0);
+	CHECK(flexcast_close(twin) == 0 && flexcast_close(s) == 0);
+}
+
 static void behind_our_back(void)
 {
 	int s = listener(9, 0);
@@ -343,6 +380,7 @@ int main(void)
 	six();
 	threads();
 	forks();
+	copies();
 	behind_our_back();
 	guarded();
 	printf("calls: all right\n");
