@@ -35,8 +35,6 @@ pub(super) struct Out {
     v4: Part,
     v6: Part,
     moving: Vec<(Target, Window)>,
-    /// The send buffer was full, since this was last looked at.
-    pub(super) held_up: bool,
 }
 
 #[derive(Debug, Default)]
@@ -130,10 +128,9 @@ impl Out {
             *view = datagram;
         }
         let views = &views[..self.load.len()];
-        let mut held_up = false;
         for (family, part) in [(Family::V4, &mut self.v4), (Family::V6, &mut self.v6)] {
             let Part { targets, fan_out } = part;
-            held_up |= fan(
+            fan(
                 line, node, mouth, family, fan_out, views, targets, patience, sent,
             );
         }
@@ -152,11 +149,10 @@ impl Out {
                 Family::V6 => &mut self.v6.fan_out,
             };
             let (admitted, to) = (&admitted[..count], [directed(target)]);
-            held_up |= fan(
+            fan(
                 line, node, mouth, family, fan_out, admitted, &to, patience, sent,
             );
         }
-        self.held_up |= held_up;
     }
 }
 
@@ -167,7 +163,7 @@ fn directed(target: &Target) -> flexcast_udp::Target {
     }
 }
 
-/// One fan-out, waiting for room as long as patience lasts; whether it had to wait.
+/// One fan-out, waiting for room as long as patience lasts.
 #[allow(clippy::too_many_arguments)] // one send's facts, all needed
 fn fan(
     line: &Line,
@@ -179,8 +175,7 @@ fn fan(
     targets: &[flexcast_udp::Target],
     patience: &mut Patience,
     sent: &mut Sent,
-) -> bool {
-    let mut held_up = false;
+) {
     let mut left = views.len() * targets.len();
     let mut at = Position::default();
     let mut lost_before = false;
@@ -202,7 +197,7 @@ fn fan(
             // Lost, and no new one can be made: from the next datagram on otherwise.
             line.voiceless.store(true, Ordering::Relaxed);
             sent.failed += left;
-            return held_up;
+            return;
         };
         if lost && !lost_before && flushed.sent == 0 {
             // Closed under our feet after it was checked: once more with a new one.
@@ -212,15 +207,13 @@ fn fan(
         sent.copies += flushed.sent;
         sent.failed += flushed.failed;
         left = flushed.dropped;
-        held_up |= flushed.blocked_at.is_some();
         match flushed.blocked_at {
             Some(position) if on => at = position,
             Some(_) => {
                 sent.dropped += left;
-                break;
+                return;
             }
-            None => break,
+            None => return,
         }
     }
-    held_up
 }

@@ -13,6 +13,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flexcast_engine::Time;
+use flexcast_udp::process;
 
 use super::load::Load;
 use super::out::Out;
@@ -75,6 +76,8 @@ pub(super) struct Turn<'a> {
     out: Option<Box<Out>>,
     /// 0: not worth knowing.
     began: Time,
+    /// Processor time of the thread, in nanoseconds, when it began.
+    spent: u64,
     /// What was queued has callers that block.
     pub(super) patient: bool,
     /// How many datagrams it is for.
@@ -168,6 +171,10 @@ impl Queue {
             queue: self,
             out: Some(out),
             began,
+            spent: match began {
+                Time(0) => 0,
+                _ => process::thread_cpu_ns(),
+            },
             patient: false,
             count: 0,
         };
@@ -233,10 +240,12 @@ impl Turn<'_> {
     }
 
     fn note(&mut self, pace: &mut Pace, now: Time) {
-        let held_up = std::mem::take(&mut self.out().held_up);
+        let spent = process::thread_cpu_ns();
         if self.began > Time(0) {
-            pace.sent(self.began, now, self.count, held_up);
+            let took = Duration::from_nanos(spent.saturating_sub(self.spent));
+            pace.sent(now, took, self.count);
         }
+        self.spent = spent;
     }
 }
 
@@ -303,5 +312,73 @@ impl Waiting {
 
     pub(super) fn has_ended(&self, turn: u64) -> bool {
         self.ended >= turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::BATCH;
+    use super::*;
+
+    fn push(waiting: &mut Waiting, count: usize) -> usize {
+        let one: &[&[u8]] = &[b"."];
+        waiting.push(&vec![one; count], false)
+    }
+
+    #[test]
+    fn the_turn_is_one_threads_and_comes_back_also_where_it_is_cut_short() {
+        let queue = Queue::default();
+        let mut waiting = queue.lock();
+        assert!(waiting.is_idle() && !waiting.is_served());
+        let turn = queue.take(&mut waiting, Time(1), true).unwrap();
+        assert!(waiting.is_served() && !waiting.is_idle());
+        assert!(queue.take(&mut waiting, Time(1), true).is_none());
+        drop(waiting);
+        drop(turn);
+        let mut waiting = queue.lock();
+        assert!(waiting.is_idle());
+        let turn = queue.take(&mut waiting, Time(1), false).unwrap();
+        assert!(!waiting.is_served(), "whoever has it does not look back");
+        queue.end_turn(&mut waiting, turn);
+        assert!(waiting.is_idle() && waiting.has_ended(2) && !waiting.has_ended(3));
+    }
+
+    #[test]
+    fn what_is_here_leaves_with_the_next_turn_and_makes_room() {
+        let queue = Queue::default();
+        let mut waiting = queue.lock();
+        let mut turn = queue.take(&mut waiting, now(), true).unwrap();
+        assert_eq!(waiting.last_turn(), 1, "what is being sent");
+        assert_eq!(push(&mut waiting, 50), BATCH, "one batch");
+        assert_eq!(push(&mut waiting, 1), 0);
+        let last = waiting.last_turn();
+        queue.next_turn(&mut waiting, &mut turn);
+        assert_eq!((turn.count, turn.out().load.len()), (BATCH, BATCH));
+        assert!(waiting.is_empty() && !waiting.has_ended(last));
+        assert_eq!(push(&mut waiting, 2), 2);
+        queue.end_turn(&mut waiting, turn);
+        assert!(waiting.has_ended(last) && !waiting.has_ended(waiting.last_turn()));
+        assert!(waiting.needs_help());
+        let turn = queue.take(&mut waiting, now(), false).unwrap();
+        assert_eq!(turn.count, 2);
+        queue.end_turn(&mut waiting, turn);
+        assert_eq!(waiting.counts.queued, 46);
+        push(&mut waiting, 3);
+        assert_eq!(waiting.discard(), 3);
+        assert!(waiting.is_idle());
+    }
+
+    #[test]
+    fn a_worker_that_finds_nothing_for_long_is_none_any_more() {
+        let queue = Queue::default();
+        let brief = Duration::from_millis(1);
+        let mut waiting = queue.lock();
+        waiting.worker = Worker::Awake;
+        push(&mut waiting, 1);
+        let mut waiting = queue.wait_for_work(waiting, brief).unwrap();
+        assert_eq!(waiting.worker, Worker::Awake, "there is something");
+        waiting.discard();
+        assert!(queue.wait_for_work(waiting, brief).is_none());
+        assert!(!queue.lock().is_served());
     }
 }
