@@ -102,8 +102,8 @@ impl Socket {
 
     /// Sends a datagram to everybody who asks for the channel, once each. Where the program
     /// sends faster than datagrams can leave one by one, or while another thread sends, it
-    /// leaves soon after, in one batch with others; order is kept, nothing waits for more
-    /// to come, and close, exit and fork see to it first that all have left.
+    /// leaves within a fraction of a millisecond, in one batch with others; order is kept,
+    /// and close, exit and fork see to it first that all have left.
     ///
     /// # Errors
     /// `EPIPE` where nobody is there any more (then whoever comes next is given to

@@ -4,10 +4,10 @@
 //!   at once   waits for the turn, sends, returns
 //!   soon      nobody sends, and the program paces itself:   sends, returns
 //!             somebody sends, or the program is flat out:   queues, returns; a full queue
-//!                                                           is waited for, or helped out
+//!                                                           is sent, or waited for
 //! ```
-//! Promises: nothing waits for more to come: what is queued leaves when whoever sends
-//! has done, or when the worker wakes; the order of calls is kept; a thread that must not
+//! Promises: what is queued leaves when it is a batch, when whoever sends has done, or when
+//! the worker finds it, a fifth of a millisecond later at most; the order of calls is kept; a thread that must not
 //! block gives up after 10 ms, and what it had is counted. Is not the batch (`out`).
 
 use std::net::IpAddr;

@@ -268,8 +268,8 @@ impl SendingChannel {
 
     /// As [`SendingChannel::send`]; where the program sends faster than its datagrams can
     /// leave one by one, or while another thread is sending, they leave soon after this
-    /// has returned (none then), as one batch with what else has come by then. Nothing
-    /// waits for more to come; what a full queue has no room for, `block` waits with.
+    /// has returned (none then), as one batch with what else has come by then: once that
+    /// is a batch, or 0.2 ms later. What a full queue has no room for, `block` waits with.
     ///
     /// # Errors
     /// As there. What befalls a datagram later is counted.

@@ -27,6 +27,8 @@ pub(super) enum Worker {
     None,
     /// It waits to be woken.
     Asleep,
+    /// It looks again within a moment by itself.
+    Dozing,
     Awake,
 }
 
@@ -130,22 +132,35 @@ impl Queue {
         waiting
     }
 
-    /// As the worker: waits until there is something to send; false where nothing came
-    /// for so long, and then there is no worker any more.
-    pub(super) fn wait_for_work<'a>(
+    /// As the worker: waits to be woken, or for so long.
+    pub(super) fn sleep<'a>(
+        &self,
+        waiting: MutexGuard<'a, Waiting>,
+        limit: Duration,
+    ) -> MutexGuard<'a, Waiting> {
+        self.rest(waiting, Worker::Asleep, limit)
+    }
+
+    /// As the worker: waits for so long, and is not woken by what comes meanwhile.
+    pub(super) fn doze<'a>(
+        &self,
+        waiting: MutexGuard<'a, Waiting>,
+        time: Duration,
+    ) -> MutexGuard<'a, Waiting> {
+        self.rest(waiting, Worker::Dozing, time)
+    }
+
+    fn rest<'a>(
         &self,
         mut waiting: MutexGuard<'a, Waiting>,
+        how: Worker,
         limit: Duration,
-    ) -> Option<MutexGuard<'a, Waiting>> {
-        waiting.worker = Worker::Asleep;
+    ) -> MutexGuard<'a, Waiting> {
+        waiting.worker = how;
         let waited = self.work.wait_timeout(waiting, limit);
-        let (mut waiting, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        if timeout.timed_out() && waiting.load.is_empty() {
-            waiting.worker = Worker::None;
-            return None;
-        }
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         waiting.worker = Worker::Awake;
-        Some(waiting)
+        waiting
     }
 
     /// Wakes the worker where it sleeps.
@@ -269,6 +284,11 @@ impl Waiting {
         self.out.is_some() && !self.load.is_empty()
     }
 
+    /// How long the first of what waits has waited.
+    pub(super) fn age(&self) -> Duration {
+        now().since(self.since)
+    }
+
     /// Whether somebody is bound to send what is put here.
     pub(super) fn is_served(&self) -> bool {
         self.worker != Worker::None || (self.out.is_none() && self.serves)
@@ -366,19 +386,5 @@ mod tests {
         push(&mut waiting, 3);
         assert_eq!(waiting.discard(), 3);
         assert!(waiting.is_idle());
-    }
-
-    #[test]
-    fn a_worker_that_finds_nothing_for_long_is_none_any_more() {
-        let queue = Queue::default();
-        let brief = Duration::from_millis(1);
-        let mut waiting = queue.lock();
-        waiting.worker = Worker::Awake;
-        push(&mut waiting, 1);
-        let mut waiting = queue.wait_for_work(waiting, brief).unwrap();
-        assert_eq!(waiting.worker, Worker::Awake, "there is something");
-        waiting.discard();
-        assert!(queue.wait_for_work(waiting, brief).is_none());
-        assert!(!queue.lock().is_served());
     }
 }
