@@ -67,7 +67,7 @@ check "no other thread received 1316 or 1332 bytes" \
 
 # IPv6, and a client killed with -9, which says nothing.
 bg s send "$FLEXCAST" send --rate 200pps --wait 2:15 self#5000 /dev/zero
-for r in a1 b1; do flex "$r" "$r" "$WORK/call" -b 4000000 -o /dev/null fd98:0::1 5000; done
+for r in a1 b1; do flex "$r" "$r" "$WORK/call" -b 4000000 -o "$r.o" fd98:0::1 5000; done
 for r in a1 b1; do await "the stream reaches $r" 15 streaming "$r"; done
 stop a1 KILL
 await "a1's link is silent" 2.5 silent a1
