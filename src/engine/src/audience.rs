@@ -133,6 +133,8 @@ pub struct Audience {
     bytes: u64,
     highest: Option<Sequence>,
     below: u64,
+    /// How many entries say that they received something.
+    fed: u32,
     /// How many entries show which hop budget.
     budgets: [u32; BUDGETS],
     released: Vec<IpAddr>,
@@ -157,6 +159,7 @@ impl Audience {
             bytes: 0,
             highest: None,
             below: 0,
+            fed: 0,
             budgets: [0; BUDGETS],
             released: Vec::new(),
         }
@@ -183,6 +186,11 @@ impl Audience {
     #[must_use]
     pub fn receivers_below(&self) -> u64 {
         self.below
+    }
+
+    /// Whether anybody received something, from us or from another node.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.fed > 0
     }
 
     /// The same without those that stand by: what the stream reaches.
@@ -386,6 +394,7 @@ impl Audience {
     fn count_in(&mut self, slot: u32) {
         if let Some(entry) = &self.slots[index(slot)] {
             self.below += u64::from(entry.receivers_below);
+            self.fed += u32::from(entry.received > 0);
             self.budgets[budget(entry)] += 1;
         }
     }
@@ -394,6 +403,7 @@ impl Audience {
     fn count_out(&mut self, slot: u32) {
         if let Some(entry) = &self.slots[index(slot)] {
             self.below -= u64::from(entry.receivers_below);
+            self.fed -= u32::from(entry.received > 0);
             self.budgets[budget(entry)] -= 1;
         }
     }

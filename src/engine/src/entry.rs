@@ -67,6 +67,8 @@ pub(crate) struct Entry {
     pub(crate) hop_budget: u8,
     pub(crate) lost: Option<u64>,
     pub(crate) received: u64,
+    /// It was granted a stream, or says that it received one: an end is news to it.
+    pub(crate) heard: bool,
     /// The audience's totals when this entry joined the steady list.
     pub(crate) base_datagrams: u64,
     pub(crate) base_bytes: u64,
@@ -112,6 +114,7 @@ impl Entry {
             hop_budget: 0,
             lost: None,
             received: 0,
+            heard: false,
             base_datagrams: 0,
             base_bytes: 0,
             own_datagrams: 0,
@@ -141,6 +144,7 @@ impl Entry {
         self.receivers_below = request.receivers_below;
         self.hop_budget = request.hop_budget;
         self.received = request.received;
+        self.heard |= request.received > 0;
         self.lost = request.lost;
     }
 

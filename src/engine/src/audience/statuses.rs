@@ -6,6 +6,10 @@ use super::*;
 impl Audience {
     /// A status to one entry, answering the request with this sequence.
     pub(super) fn answer(&mut self, voice: &mut Voice<'_>, slot: u32, answered: Sequence) {
+        let granted = voice.state.verdict == Verdict::Granted;
+        if let Some(entry) = &mut self.slots[index(slot)] {
+            entry.heard |= granted;
+        }
         let Some(entry) = &self.slots[index(slot)] else {
             return;
         };
@@ -20,7 +24,12 @@ impl Audience {
             _ => None,
         };
         let (datagrams, bytes) = self.sent_to(entry);
+        let said = self.bare(voice, &entry.channel, entry.address, entry.nonce);
+        // An end of before it came is none to it: it waits for the next stream.
+        let late = said.verdict == Verdict::Ended && !entry.heard;
         let status = Status {
+            verdict: if late { Verdict::Pending } else { said.verdict },
+            token: said.token.filter(|_| !late),
             standby: entry.phase == Phase::Standby,
             sign_of_life_wanted: entry.life_by.is_some(),
             handover,
@@ -29,7 +38,7 @@ impl Audience {
             datagrams,
             bytes,
             own_address: entry.own_address,
-            ..self.bare(voice, &entry.channel, entry.address, entry.nonce)
+            ..said
         };
         let route = Route::Node(entry.asked);
         let (to, nonce, channel) = (entry.address, entry.nonce, entry.channel);

@@ -12,6 +12,7 @@ const OTHER: NodeId = NodeId(77);
 struct Bench {
     gate: Gate,
     audience: Audience,
+    state: ChannelState,
     now: Time,
     out: Outbox,
 }
@@ -68,6 +69,7 @@ impl Bench {
         Bench {
             gate: Gate::new(START, settings, entropy),
             audience: Audience::new(limit),
+            state: state(),
             now: START,
             out: Outbox::new(),
         }
@@ -87,7 +89,9 @@ impl Bench {
             answered: Sequence(0),
         };
         let asked = channel().sender;
-        let mut voice = self.gate.voice(self.now, channel(), state(), &mut self.out);
+        let mut voice = self
+            .gate
+            .voice(self.now, channel(), self.state, &mut self.out);
         let taken = self
             .audience
             .take(&mut voice, from, asked, None, &header, request);
@@ -101,7 +105,9 @@ impl Bench {
     /// Moves the clock and does what is due.
     fn at(&mut self, since_start: Duration) {
         self.now = START + since_start;
-        let mut voice = self.gate.voice(self.now, channel(), state(), &mut self.out);
+        let mut voice = self
+            .gate
+            .voice(self.now, channel(), self.state, &mut self.out);
         self.audience.poll(&mut voice);
         self.gate.settle(&mut self.audience);
     }
@@ -146,6 +152,35 @@ impl Bench {
     fn sources(&self) -> u64 {
         self.gate.entries()
     }
+}
+
+#[test]
+fn an_end_of_before_it_came_is_none_to_a_requester() {
+    let mut bench = Bench::new(10);
+    bench.ask(1, 1, &request());
+    assert_eq!(bench.said_one().verdict, Verdict::Granted);
+    bench.state.verdict = Verdict::Ended;
+    bench.ask(1, 2, &request());
+    assert_eq!(bench.said_one().verdict, Verdict::Ended);
+    bench.ask(2, 1, &request());
+    let late = bench.said_one();
+    assert_eq!((late.verdict, late.token), (Verdict::Pending, None));
+    // Another node fed this one, and it missed the end.
+    let fed = Request {
+        received: 1,
+        ..request()
+    };
+    bench.ask(3, 1, &fed);
+    assert_eq!(bench.said_one().verdict, Verdict::Ended);
+    assert!(bench.audience.is_fed());
+    bench.audience.expel(Nonce(3));
+    assert!(!bench.audience.is_fed());
+    bench.state.verdict = Verdict::Granted;
+    bench.ask(2, 2, &request());
+    assert_eq!(bench.said_one().verdict, Verdict::Granted);
+    bench.state.verdict = Verdict::Ended;
+    bench.ask(2, 3, &request());
+    assert_eq!(bench.said_one().verdict, Verdict::Ended, "now it is news");
 }
 
 #[test]

@@ -81,7 +81,16 @@ impl Relay {
         let hops = state.audience.hop_budget().saturating_sub(1);
         state.requester.set_below(below, hops);
         let lost = state.window.lost();
-        state.requester.report(state.window.received(), Some(lost));
+        // Before it has a stream of its own it speaks for those that another node fed: they
+        // are to hear of an end that they missed.
+        let received = match state.requester.token() {
+            Some(_) => state.window.received(),
+            None => state
+                .window
+                .received()
+                .max(u64::from(state.audience.is_fed())),
+        };
+        state.requester.report(received, Some(lost));
     }
 
     pub(super) fn arm(&mut self, channel: Channel) {

@@ -26,6 +26,7 @@ use super::listening::{Delivered, Wanted};
 use super::node::Node;
 use super::ours::{Ending, Ours, Stage};
 use super::place::Place;
+use super::rest::Rest;
 use super::served::Served;
 use super::voice::{Mouth, Voice};
 use crate::background::{Reply, Work};
@@ -113,6 +114,8 @@ pub(super) struct Controller {
     pub(super) endings: Vec<Ending>,
     /// Of each family; made when the first socket listens.
     pub(super) bells: [Option<UdpSocket>; 2],
+    /// Accepted streams that have just ended.
+    pub(super) rest: Rest,
     /// By which others find what is served here.
     pub(super) served: Served,
     /// Who waits to hear whether it may listen.
@@ -147,6 +150,7 @@ impl Controller {
             pushes: VecDeque::new(),
             endings: Vec::new(),
             bells: [None, None],
+            rest: Rest::default(),
             served: Served::new(),
             asked_to_listen: Vec::new(),
             kinship: Kinship::default(),
@@ -285,6 +289,7 @@ impl Work<Command> for Controller {
         let endings = self.endings.iter().map(|ending| ending.at).min();
         next = next.min(endings.unwrap_or(Time::NEVER));
         next = next.min(self.kinship.next_time());
+        next = next.min(self.rest.next_time());
         if !self.pushes.is_empty() {
             next = next.min(now + Duration::from_millis(1));
         }

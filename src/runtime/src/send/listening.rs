@@ -676,7 +676,7 @@ impl Controller {
         for channel in channels {
             let node = self.node.clone();
             let mut state = node.lock();
-            if state.sender.is_open(channel.id) {
+            if state.sender.is_open(channel.id) || self.rest.has(channel.id) {
                 continue;
             }
             if let Some(bell) = state.listens.offer(*channel) {
@@ -714,6 +714,9 @@ impl Controller {
             (state.sender.take_wanted(), state.sender.take_emptied())
         };
         self.offer(&wanted);
+        let node = self.node.clone();
+        let rested = self.rest.over(now, || node.lock().sender.waiting());
+        self.offer(&rested);
         for id in emptied {
             let delivered = {
                 let mut state = self.node.lock();
@@ -780,6 +783,7 @@ impl Controller {
             state.listens.deliveries.remove(&id);
         }
         self.end(now, id);
+        self.rest.begin(now, id);
         self.node.lock().listens.guards.remove(&id);
         self.set_guards(now);
     }

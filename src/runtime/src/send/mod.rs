@@ -39,6 +39,7 @@ mod peer;
 mod place;
 mod queue;
 mod registry;
+mod rest;
 mod served;
 mod voice;
 mod worker;

@@ -10,10 +10,11 @@
 //! said at 0, 10 and 50 ms with one sequence. Is not who has which channel on this
 //! host (`registry`).
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flexcast_engine::Time;
+use flexcast_engine::{Target, Time};
 use flexcast_udp::batch::Class;
 use flexcast_udp::Errno;
 use flexcast_wire::{Channel, ChannelId, Sequence, TRAILER_LEN};
@@ -64,6 +65,8 @@ pub(super) struct Ending {
     datagram: [u8; TRAILER_LEN],
     pub(super) at: Time,
     said: usize,
+    /// Who heard it first: whoever came since waits for another stream.
+    hearers: HashSet<Target>,
 }
 
 impl Controller {
@@ -175,13 +178,16 @@ impl Controller {
         match before {
             Stage::Open => {
                 let last = self.node.lock().end(now, id);
+                let state = self.node.lock();
                 self.endings.extend(last.map(|trailer| Ending {
                     id,
+                    hearers: state.hearers(id, trailer.sequence).collect(),
                     sequence: trailer.sequence,
                     datagram: trailer.bytes(),
                     at: now,
                     said: 0,
                 }));
+                drop(state);
                 self.say_ends(now);
             }
             Stage::Elsewhere => {
@@ -206,7 +212,8 @@ impl Controller {
                 None => Time::NEVER,
             };
             ending.said += 1;
-            for target in state.hearers(ending.id, ending.sequence) {
+            let hearers = state.hearers(ending.id, ending.sequence);
+            for target in hearers.filter(|target| ending.hearers.contains(target)) {
                 let batch = &mut self.letters[index(target.to.ip())];
                 let source = Some(target.source);
                 batch.push(target.to, source, Class::Stream, &ending.datagram);
