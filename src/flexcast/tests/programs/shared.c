@@ -273,7 +273,10 @@ int main(int count, char **words)
 	int status;
 	CHECK(waitpid(receivers, &status, 0) == receivers);
 	CHECK(strcmp(name, "killed") == 0 ? WIFSIGNALED(status) : status == 0);
-	/* The last one's close left: the next receiver is the first. */
+	/* Its children too are gone, and the last one's close left: the next receiver is the
+	   first. */
+	char nothing;
+	CHECK(read(family[0], &nothing, 1) == 0);
 	unsigned before = now_ms();
 	if (strcmp(name, "refused") != 0) {
 		int r = receiver(ID);
