@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use flexcast_engine::{Entropy, Order, Outbox, Relay, Route, Time};
 use flexcast_udp::process::{self, Epoll, Events, Interest, SignalFd, SIGINT, SIGTERM};
-use flexcast_udp::{Errno, Family, UdpSocket};
+use flexcast_udp::{local_address_towards, Errno};
 use flexcast_wire::{Body, Channel, Control};
 
 use crate::capture::Capture;
@@ -279,7 +279,7 @@ impl Service {
             return;
         }
         let before = (relay.counters().validated, unanswered(relay));
-        let mut own = own_address_towards;
+        let mut own = local_address_towards;
         relay.on_control(now, from, asked, &mut own, &control, outbox);
         let after = (relay.counters().validated, unanswered(relay));
         if after.0 > before.0 {
@@ -447,12 +447,4 @@ fn means_no_way(errno: Errno) -> bool {
         errno,
         Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EPERM | Errno::EACCES | Errno::EINVAL
     )
-}
-
-/// The address of ours that `from` reaches us by: what the routing table would use
-/// to speak to it.
-fn own_address_towards(from: IpAddr) -> Option<IpAddr> {
-    let socket = UdpSocket::new(Family::of(from)).ok()?;
-    socket.connect(SocketAddr::new(from, 9)).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
 }

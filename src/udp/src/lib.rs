@@ -27,6 +27,7 @@ mod sandbox;
 pub mod selftest;
 mod socket;
 pub mod sockopt;
+mod towards;
 pub mod unix;
 
 pub use address::{canonical, canonical_socket, Family};
@@ -37,3 +38,4 @@ pub use fd::{is_live, replace, Fd};
 pub use filter::Program;
 pub use refusal::refuse;
 pub use socket::UdpSocket;
+pub use towards::local_address_towards;
