@@ -39,7 +39,7 @@ pub use fan::{Fan, Target, Window};
 pub use gate::{Counters, Gate};
 pub use outbox::{Letter, Outbox, Route};
 pub use parent::Parent;
-pub use relay::{Order, Relay, RelayReport};
+pub use relay::{Above, Order, Relay, RelayReport};
 pub use requester::{Requester, RequesterEvent};
 pub use sender::Sender;
 pub use settings::{NodeSettings, RequesterSettings};

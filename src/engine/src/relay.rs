@@ -11,6 +11,7 @@
 
 mod channel;
 mod draining;
+mod lending;
 mod tending;
 
 use std::cmp::Reverse;
@@ -26,6 +27,8 @@ use crate::{
     RequesterSettings, Route, Time,
 };
 use channel::{unknown, RelayChannel};
+
+pub use lending::Above;
 
 /// What the relay wants done with sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -297,6 +300,7 @@ impl Relay {
                 since: now,
                 empty_until: None,
                 retry: None,
+                lent: None,
                 duplicates: 0,
                 foreign: 0,
                 armed: Time::NEVER,

@@ -77,6 +77,18 @@ impl Audience {
         }
     }
 
+    /// Everybody is told what the node's state says, once, and goes.
+    pub(crate) fn dismiss(&mut self, voice: &mut Voice<'_>) {
+        for slot in 0..self.slots.len() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            let answered = self.slots[index(slot)].as_ref().map(|e| e.sequence);
+            if let Some(answered) = answered {
+                self.answer(voice, slot, answered);
+                self.remove(slot);
+            }
+        }
+    }
+
     pub(super) fn entomb(
         &mut self,
         now: Time,

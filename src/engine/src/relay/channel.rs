@@ -4,7 +4,7 @@
 use flexcast_wire::{Channel, NodeId, Path, Reason, Verdict};
 
 use crate::audience::Audience;
-use crate::{ChannelState, ChannelSummary, DuplicateWindow, Requester, Time};
+use crate::{ChannelState, ChannelSummary, DuplicateWindow, Requester, RequesterSettings, Time};
 
 #[derive(Debug)]
 pub(super) struct RelayChannel {
@@ -17,6 +17,8 @@ pub(super) struct RelayChannel {
     pub(super) empty_until: Option<Time>,
     /// A loop was found; ask again then.
     pub(super) retry: Option<Time>,
+    /// Its requesting socket is somebody else's: how that one asks.
+    pub(super) lent: Option<RequesterSettings>,
     pub(super) duplicates: u64,
     pub(super) foreign: u64,
     pub(super) armed: Time,

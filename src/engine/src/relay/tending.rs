@@ -12,7 +12,7 @@ use super::channel::{derive, Looped};
 use super::{Order, Relay};
 use crate::gate::Gate;
 use crate::time::ms;
-use crate::{ChannelState, DuplicateWindow, Outbox, Time};
+use crate::{ChannelState, DuplicateWindow, Outbox, Requester, Time};
 
 const LINGER: Duration = ms(250);
 const RETRY: Duration = ms(5_000);
@@ -151,21 +151,40 @@ impl Relay {
             }
             if state.retry.is_some_and(|at| at <= now) {
                 state.retry = None;
-                self.orders.push_back(Order::Close(channel));
-                let mut requester = self.requester(now, channel);
-                // Those who wait below have asked.
-                requester.allow(now);
-                if let Some(state) = self.channels.get_mut(&channel) {
-                    state.requester = requester;
-                }
-                self.orders.push_back(Order::Open(channel));
+                self.ask_anew(now, channel);
             }
         }
         self.tend(now, channel, out);
     }
 
+    /// Asks upstream as somebody new, after a loop's pause.
+    fn ask_anew(&mut self, now: Time, channel: Channel) {
+        let mut fresh = self.requester(now, channel);
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        if let Some(asking) = &state.lent {
+            // The kernel of the socket sorts by its nonce.
+            let before = &state.requester;
+            let (nonce, ask, own) = (before.nonce(), before.asked(), self.gate.node);
+            fresh = Requester::new(now, channel, nonce, own, ask, asking.clone());
+            fresh.limit();
+        } else {
+            self.orders.push_back(Order::Close(channel));
+            self.orders.push_back(Order::Open(channel));
+        }
+        // Those who wait below have asked.
+        fresh.allow(now);
+        state.requester = fresh;
+    }
+
     pub(super) fn stop(&mut self, channel: Channel) {
         self.channels.remove(&channel);
+        self.forget(channel);
+    }
+
+    /// After a channel was taken out.
+    pub(super) fn forget(&mut self, channel: Channel) {
         self.orders.push_back(Order::Close(channel));
         if let Some(n) = self.per_sender.get_mut(&channel.sender) {
             *n -= 1;
