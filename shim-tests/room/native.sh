@@ -54,3 +54,34 @@ for at in range(0, len(data), 6580):
     time.sleep(5 / rate)
 ' "$@"
 }
+
+# passing_rules HOST: what hands a relay written for the library the requests that pass
+# HOST, and ICMP errors about the streams that it sends as their senders; as in
+# legacy-apps/README.md.
+passing_rules() {
+    on "$1" nft -f - <<NFT
+table inet passing {
+    chain pre {
+        type filter hook prerouting priority mangle; policy accept;
+        udp dport $FP udp sport != $FP @th,64,40 0xf1eca50101 fib daddr type unicast \
+            tproxy to :$FP meta mark set meta mark & 0xffffff0f | 0x50 accept
+        icmp type destination-unreachable @th,224,16 $FP meta mark set meta mark & 0xffffff0f | 0x50
+        icmpv6 type { destination-unreachable, packet-too-big } @th,384,16 $FP \
+            meta mark set meta mark & 0xffffff0f | 0x50
+    }
+}
+NFT
+    for family in -4 -6; do
+        ip -n "$1" "$family" rule add fwmark 0x50/0xf0 ipproto udp dport $FP lookup 7450
+        ip -n "$1" "$family" route add local default dev lo table 7450
+    done
+    ip -n "$1" -4 rule add fwmark 0x50/0xf0 ipproto icmp lookup 7450
+    ip -n "$1" -6 rule add fwmark 0x50/0xf0 ipproto ipv6-icmp lookup 7450
+}
+
+# passing HOST NAME PROGRAM: a relay written for the library, beside its rules; started,
+# and seen to have the port of requests.
+passing() {
+    bg_on "$1" "$2" "$3"
+    await "$2 at $1 has the port of requests" 5 eval "on $1 grep -q ':$(printf %04X $FP) ' /proc/net/udp"
+}

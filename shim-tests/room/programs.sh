@@ -75,6 +75,8 @@ ours() {
     nm -D --defined-only "$library" | grep ' setsockopt$' >/dev/null ||
         skip "this libflexcast_preload.so takes no calls"
     cp "$binary" "$library" "$WORK"
+    # Of these topics, and no variables of Flexcast's.
+    export -n FLEXCAST_BIN FLEXCAST_EXAMPLES FLEXCAST_LIBRARY
     legacy
     chmod -R a+rX "$WORK"
     FLEXCAST=$WORK/flexcast

@@ -105,6 +105,17 @@ struct flexcast_on_request {
 #define FLEXCAST_MOST_REQUESTERS 10 /* of each channel, 1 to 100000 */
 #define FLEXCAST_MOST_PER_SOURCE 11 /* entries of an address in the process, 1 to 1000000 */
 #define FLEXCAST_REFUSED 12 /* get: uint64_t, requests the process had no room for */
+/* A relay by these calls: set TRANSPARENT, before bind, and the socket listens for
+   channels of other hosts, and no others. Their requests reach the port of requests by a
+   TPROXY rule of the administrator's; listen fails with EPERM without CAP_NET_ADMIN or
+   CAP_NET_RAW, and with EADDRINUSE where another process has that port. For each accepted
+   socket, set it as DOWNSTREAM of a fresh one and connect that to the accepted channel:
+   it asks in the stead of the accepted one's audience, which is told what the node above
+   says. It receives whole datagrams, each with the 16 bytes that follow it on the wire and
+   the end of the stream among them, for the accepted one to send as they are; 0 when the
+   audience is gone. Both are to be closed then. */
+#define FLEXCAST_TRANSPARENT 13 /* int */
+#define FLEXCAST_DOWNSTREAM 14  /* set, before connect: int, an accepted socket */
 
 int flexcast_socket(int domain, int type, int protocol);
 /* Makes the queue as long as the system allows, unless SO_RCVBUF was set before. */

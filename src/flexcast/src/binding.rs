@@ -42,9 +42,10 @@ impl Binding {
         }
     }
 
-    pub(crate) fn scope(self, ipv4_only: bool) -> Scope {
+    pub(crate) fn scope(self, ipv4_only: bool, passing: bool) -> Scope {
         Scope {
             ipv4_only,
+            passing,
             sender: self.sender.map(|sender| sender.to_canonical()),
             id: self.id,
             app_port: 0,

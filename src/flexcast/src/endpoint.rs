@@ -9,15 +9,18 @@
 //! (the Rust [`crate::Socket`], a C program) may close it; no lock is held while a call
 //! waits; a forked child waits for no lock of its parent's. Is not its owner.
 
+mod relaying;
+
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flexcast_runtime::kernel::{recv_parts, sockopt, Family, UdpSocket};
 use flexcast_runtime::receive::{Asking, Read, ReceiveSettings, ReceivingSocket};
-use flexcast_runtime::send::{Delivery, Guard, Listening};
+use flexcast_runtime::send::{Guard, Listening, Tie};
 use flexcast_runtime::{forks, AcrossForks, Errno};
 use flexcast_wire::Channel;
 
+use crate::outlet::Outlet;
 use crate::{life, process, Binding, Options, Requester, Stats};
 
 /// The queue that a receiver asks for. Higher: longer absences lose nothing, at the price
@@ -39,7 +42,7 @@ pub enum Received {
 enum Role {
     Receiving(Channel, ReceivingSocket),
     Listening(Binding, Listening),
-    Delivering(Delivery),
+    Delivering(Outlet),
 }
 
 /// What it may become.
@@ -48,6 +51,10 @@ struct Plans {
     binding: Option<Binding>,
     options: Options,
     guard: Option<Guard>,
+    /// It is to listen for other hosts' channels.
+    transparent: bool,
+    /// It is to ask in the stead of an accepted socket's audience.
+    downstream: Option<Tie>,
 }
 
 /// See the head of this file.
@@ -141,6 +148,10 @@ impl Endpoint {
         if at.port() == 0 {
             at.set_port(fp);
         }
+        let downstream = plans.downstream.as_ref();
+        if downstream.is_some_and(|tie| tie.channel() != channel) {
+            return Err(Errno::EINVAL);
+        }
         let at_home = Family::of(at.ip());
         if (self.family, at_home) == (Family::V4, Family::V6) {
             return Err(Errno::EAFNOSUPPORT);
@@ -167,7 +178,10 @@ impl Endpoint {
             at,
             strict: options.strict,
         };
-        let joined = socket.join(channel, asking);
+        let joined = match downstream {
+            Some(tie) => socket.join_for(tie, asking),
+            None => socket.join(channel, asking),
+        };
         // What was adopted stays adopted: another channel cannot fail for that reason.
         self.set_role(Role::Receiving(channel, socket));
         joined
@@ -182,11 +196,7 @@ impl Endpoint {
             if self.family == Family::V4 && Family::of(sender) == Family::V6 {
                 return Err(Errno::EAFNOSUPPORT);
             }
-            let local = flexcast_runtime::kernel::local_addresses()?;
-            let sender = sender.to_canonical();
-            if !sender.is_loopback() && !local.contains(&sender) {
-                return Err(Errno::EADDRNOTAVAIL);
-            }
+            relaying::check_sender(sender.to_canonical(), plans.transparent)?;
         }
         plans.binding = Some(binding);
         Ok(())
@@ -223,8 +233,9 @@ impl Endpoint {
         }
         let binding = plans.binding.ok_or(Errno::EDESTADDRREQ)?;
         let sending = process::sending()?;
+        relaying::prepare(&sending, &plans)?;
         let bell = sending.hang_bell(raw)?;
-        let scope = binding.scope(self.family == Family::V4);
+        let scope = binding.scope(self.family == Family::V4, plans.transparent);
         let listening = sending.listen_within(
             scope,
             plans.options.limits(),
@@ -254,13 +265,12 @@ impl Endpoint {
             if listening.has_waiting() {
                 let socket = new(self.family)?;
                 let at = process::sending()?.hang_bell(socket.as_raw())?;
-                let delivery = listening.accept(at).map_err(process::errno)?;
-                if let Some(delivery) = delivery {
+                if let Some(outlet) = Outlet::accept(listening, at)? {
                     // The bell that was rung for it; not there yet: one too many later.
                     let _ = recv_parts(raw, &mut bell, &mut [], false, false);
-                    delivery.is_behind(sockopt::cookie(socket.as_raw())?, self.family);
+                    outlet.is_behind(sockopt::cookie(socket.as_raw())?, self.family);
                     let endpoint = Endpoint::new(self.family);
-                    endpoint.set_role(Role::Delivering(delivery));
+                    endpoint.set_role(Role::Delivering(outlet));
                     return Ok((socket, endpoint));
                 }
             }

@@ -40,6 +40,7 @@ mod c;
 mod endpoint;
 mod life;
 mod options;
+mod outlet;
 mod process;
 mod requester;
 mod socket;

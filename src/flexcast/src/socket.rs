@@ -52,11 +52,39 @@ impl Socket {
         self.endpoint.connect(self.raw(), channel)
     }
 
+    /// Asks for the channel of an accepted socket of another host's channel, in the stead
+    /// of its audience: as many requests as it has, what the node above says, the path
+    /// and the end of the stream are passed on by themselves. What is received from then
+    /// on are whole datagrams, each with the 16 bytes behind it and the end of the stream
+    /// among them, for `accepted` to send as they are; [`Received::End`] comes when its
+    /// audience is gone.
+    ///
+    /// # Errors
+    /// As [`Socket::connect`]; `ENOTCONN` where `accepted` is not accepted, `EINVAL`
+    /// where its channel is this host's own, `EPIPE` where its audience is gone,
+    /// `EALREADY` where another socket asks for it.
+    pub fn connect_for(&self, accepted: &Socket) -> Result<(), Errno> {
+        self.endpoint.set_downstream(&accepted.endpoint)?;
+        self.connect(accepted.peer()?)
+    }
+
+    /// Has it listen for channels of other hosts, whose requests pass this host and are
+    /// handed to the port of requests by a rule of the administrator's (TPROXY), and for
+    /// no others; to be called before [`Socket::bind`]. Each accepted socket then needs
+    /// one that is connected for it: [`Socket::connect_for`].
+    ///
+    /// # Errors
+    /// `EINVAL` where it is bound, `EISCONN` where it is connected.
+    pub fn set_transparent(&self, on: bool) -> Result<(), Errno> {
+        self.endpoint.set_transparent(on)
+    }
+
     /// Chooses what is to be listened for.
     ///
     /// # Errors
     /// `EINVAL` where it is bound or connected, `EADDRNOTAVAIL` for an address that
-    /// this host does not have, `EAFNOSUPPORT` for an IPv6 one on an IPv4 socket.
+    /// this host does not have (transparent: that it has), `EAFNOSUPPORT` for an IPv6
+    /// one on an IPv4 socket.
     pub fn bind(&self, binding: impl Into<Binding>) -> Result<(), Errno> {
         self.endpoint.bind(binding.into())
     }
@@ -82,6 +110,9 @@ impl Socket {
     /// `EDESTADDRREQ` where it is not bound, `EADDRINUSE` where the id, or the
     /// wildcard, is taken on this host, or where the port of requests is somebody
     /// else's; `EINVAL` where it is connected, `EADDRNOTAVAIL` where loopback is down.
+    /// Transparent: `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`, `EADDRINUSE` where
+    /// another process has the port of requests, `EOPNOTSUPP` after
+    /// [`Socket::on_request`].
     pub fn listen(&self, backlog: usize) -> Result<(), Errno> {
         self.endpoint.listen(self.raw(), backlog)
     }
@@ -107,8 +138,10 @@ impl Socket {
     ///
     /// # Errors
     /// `EPIPE` where nobody is there any more (then whoever comes next is given to
-    /// accept), at the latest on the next send; `EMSGSIZE` above 65 491 bytes (IPv6:
-    /// 65 511), and then nothing was sent; `ENOTCONN`,
+    /// accept), at the latest on the next send; for another host's channel `EINVAL` for
+    /// what is no whole datagram of a stream, and `ENOTCONN` before
+    /// [`Socket::connect_for`]; `EMSGSIZE` above 65 491 bytes (IPv6: 65 511), and then
+    /// nothing was sent; `ENOTCONN`,
     /// `EOPNOTSUPP` where it receives. Never `EAGAIN`: what a full send buffer has no
     /// room for within 10 ms is dropped where the socket is non-blocking.
     pub fn send(&self, datagram: &[u8]) -> Result<usize, Errno> {

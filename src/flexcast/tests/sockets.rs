@@ -568,6 +568,7 @@ fn a_channel_takes_as_many_as_its_listener_has_room_for_and_keeps_those() {
     // Whoever leaves makes room: the refused one asks again in 1 to 10 s.
     let [stays, goes] = inside;
     drop(goes);
+    await_requesters(&delivery, 1);
     limit(&outside, Duration::from_secs(12));
     let deadline = Instant::now() + Duration::from_secs(11);
     while delivery.requesters().unwrap().len() < 2 {

@@ -87,6 +87,7 @@ fn scope(world: &World, bound: SocketAddr, family: Family) -> Option<Scope> {
             ipv4_only: family == Family::V4,
             id: Some(channel_id),
             app_port: bound.port(),
+            passing: false,
         }),
     }
 }

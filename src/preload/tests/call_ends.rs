@@ -70,6 +70,7 @@ fn a_final_refusal_is_connection_refused_in_whatever_call() {
         ipv4_only: false,
         id: ChannelId::new(5000),
         app_port: 0,
+        passing: false,
     };
     let nobody = Guard::new(|_| false);
     let bell = bell.local_addr().unwrap();
@@ -133,6 +134,7 @@ fn this_hosts_own_address_is_called_only_while_somebody_serves_it() {
         ipv4_only: false,
         id: ChannelId::new(5000),
         app_port: 0,
+        passing: false,
     };
     let listening = sending.listen(scope, 1, bell.local_addr().unwrap(), None);
     let listening = listening.unwrap();

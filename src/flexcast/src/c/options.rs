@@ -27,6 +27,8 @@ const ON_REQUEST: c_int = 9;
 const MOST_REQUESTERS: c_int = 10;
 const MOST_PER_SOURCE: c_int = 11;
 const REFUSED: c_int = 12;
+const TRANSPARENT: c_int = 13;
+const DOWNSTREAM: c_int = 14;
 /// Bytes of `struct flexcast_requester`: `sockaddr_storage` and six counters.
 const REQUESTER: usize = 128 + 6 * 8;
 /// Nodes in `struct flexcast_stats`.
@@ -76,6 +78,14 @@ pub(crate) unsafe extern "C" fn flexcast_setsockopt(
             // SAFETY: as the caller vouches, for this option of a function and its argument.
             let guard = unsafe { callback::guard(value) }?;
             return endpoint.set_guard(guard).map(|()| 0);
+        }
+        match name {
+            TRANSPARENT => return endpoint.set_transparent(word(value)? != 0).map(|()| 0),
+            DOWNSTREAM => {
+                let accepted = table::find(word(value)?.cast_signed())?;
+                return endpoint.set_downstream(&accepted).map(|()| 0);
+            }
+            _ => {}
         }
         let mut options = endpoint.options();
         match name {
@@ -135,6 +145,7 @@ pub(crate) unsafe extern "C" fn flexcast_getsockopt(
                 .to_vec(),
             MOST_PER_SOURCE => options.entries_per_source.to_ne_bytes().to_vec(),
             REFUSED => endpoint.refused()?.to_ne_bytes().to_vec(),
+            TRANSPARENT => u32::from(endpoint.is_transparent()).to_ne_bytes().to_vec(),
             STATS => write_stats(&endpoint.stats(fd)?),
             REQUESTERS => {
                 let requesters = endpoint.requesters()?;

@@ -46,6 +46,8 @@ static const struct row *rows;
 #include "rows/receiving.c"
 #include "rows/sending.c"
 
+#include "rows/relaying.c"
+
 int main(int argc, char **argv)
 {
 	alarm(60);

@@ -5,16 +5,16 @@
 
 use std::net::SocketAddr;
 
-use flexcast_engine::Requester;
 use flexcast_wire::StreamToken;
 
 use super::call::Call;
 use super::forwarding::Origin;
+use super::tied::Asker;
 use super::Asking;
 
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) requester: Requester,
+    pub(super) asker: Asker,
     pub(super) asking: Asking,
     /// The token that a predecessor knew, good until somebody has answered us.
     pub(super) inherited: Option<StreamToken>,
@@ -26,7 +26,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn is_wanted(&self) -> bool {
-        !self.requester.is_leaving()
+        !self.asker.is_leaving()
     }
 
     /// The sender as the program sees it.
@@ -34,11 +34,11 @@ impl Asked {
         if let Some(call) = &self.call {
             return call.peer;
         }
-        let port = match self.requester.app_port() {
+        let port = match self.asker.app_port() {
             0 => self.asking.at.port(),
             port => port,
         };
-        SocketAddr::new(self.requester.channel().sender, port)
+        SocketAddr::new(self.asker.channel().sender, port)
     }
 
     /// Whether its stream is to be delivered where only `only` is. S:FP is what a
@@ -50,9 +50,9 @@ impl Asked {
         }
         let port_fits = only.port() == 0
             || only.port() == self.asking.at.port()
-            || self.requester.app_port() == 0
-            || self.requester.app_port() == only.port();
-        only.ip() == self.requester.channel().sender && port_fits
+            || self.asker.app_port() == 0
+            || self.asker.app_port() == only.port();
+        only.ip() == self.asker.channel().sender && port_fits
     }
 
     /// The stream token that data must carry: `Err` where no data is to be taken yet,
@@ -62,9 +62,9 @@ impl Asked {
         if let Some(token) = self.call.as_ref().and_then(Call::ending) {
             return Ok(Some(token));
         }
-        let unanswered = self.requester.verdict().is_none();
+        let unanswered = self.asker.verdict().is_none();
         let inherited = self.inherited.filter(|_| unanswered);
-        match self.requester.token().or(inherited) {
+        match self.asker.token().or(inherited) {
             None if self.asking.strict => Err(()),
             token => Ok(token),
         }

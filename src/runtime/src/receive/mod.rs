@@ -26,6 +26,7 @@ mod reading;
 mod receiver;
 mod shared;
 mod sources;
+mod tied;
 mod tools;
 mod worker;
 
@@ -42,6 +43,7 @@ use flexcast_wire::{Channel, Reason, Verdict};
 pub use inheritance::{Inheritance, Inherited};
 pub use process_wide::{forget_after_fork, inherit_all, leave_all, share_all};
 pub use reading::Read;
+pub(crate) use tied::Upward;
 
 use process_wide::Process;
 use receiver::{Filtered, Plan};
@@ -49,6 +51,7 @@ use shared::Shared;
 use worker::Command;
 
 use crate::across_forks::forks;
+use crate::send::Tie;
 
 /// The most channels of one socket.
 pub const MAX_CHANNELS: usize = 64;
@@ -251,6 +254,27 @@ impl ReceivingSocket {
         peer: Option<SocketAddr>,
     ) -> Result<(), Errno> {
         let joined = self.ask(|id, reply| Command::Join(id, channel, asking, peer, reply))?;
+        self.settle(joined?);
+        Ok(())
+    }
+
+    /// Asks for the channel of an accepted socket, in the stead of its audience. What is
+    /// read then are whole datagrams, trailers and ends of stream included, for that one
+    /// to send; the end is read when its audience is gone.
+    ///
+    /// # Errors
+    /// As [`ReceivingSocket::join`]; `EINVAL` where it is no reading socket, `EPIPE`
+    /// where the audience is gone, `EALREADY` where it is asked for already,
+    /// `EOPNOTSUPP` where it is the parent's of this process.
+    pub fn join_for(&self, tie: &Tie, asking: Asking) -> Result<(), Errno> {
+        let reading = self.0.shared.reading.as_ref().ok_or(Errno::EINVAL)?;
+        if tie.is_inherited() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        reading.set_whole();
+        let background = self.process()?.background.clone();
+        let (tie, up) = (tie.clone(), Upward::new(background, self.0.shared.id));
+        let joined = self.ask(|id, reply| Command::JoinFor(id, tie, up, asking, reply))?;
         self.settle(joined?);
         Ok(())
     }

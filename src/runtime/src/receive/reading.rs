@@ -55,6 +55,10 @@ struct Own {
     stream: Mutex<Stream>,
     bytes: Mutex<Bytes>,
     refused: AtomicBool,
+    /// Datagrams are given whole, with their trailers, and so are ends.
+    whole: AtomicBool,
+    /// There is nobody any more whom a whole stream is for.
+    over: AtomicBool,
     /// Threads in a receive call that waits.
     waiting: AtomicUsize,
 }
@@ -65,6 +69,8 @@ impl Forked for Own {
             stream: self.stream.forked(),
             bytes: self.bytes.forked(),
             refused: AtomicBool::new(self.refused.load(Ordering::Acquire)),
+            whole: AtomicBool::new(self.whole.load(Ordering::Acquire)),
+            over: AtomicBool::new(self.over.load(Ordering::Acquire)),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -122,6 +128,18 @@ impl Reading {
         own.refused.store(refused, Ordering::Release);
     }
 
+    pub(super) fn set_whole(&self) {
+        self.own.get().whole.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_over(&self) {
+        self.own.get().over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.own.get().over.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         self.own.get().refused.load(Ordering::Acquire)
     }
@@ -129,12 +147,12 @@ impl Reading {
     /// Whether somebody waits in vain: what woke it was taken by another process.
     pub(super) fn is_overslept(&self) -> bool {
         let waits = self.own.get().waiting.load(Ordering::Acquire) > 0;
-        waits && (self.is_refused() || self.awaits_end())
+        waits && self.has_news()
     }
 
     /// Whether there is anything to wake for.
     pub(super) fn has_news(&self) -> bool {
-        self.is_refused() || self.awaits_end()
+        self.is_refused() || self.is_over() || self.awaits_end()
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -149,6 +167,22 @@ impl Reading {
             return Heard::Nothing;
         };
         let body = length - TRAILER_LEN;
+        if self.own.get().whole.load(Ordering::Acquire) {
+            return match trailer.kind {
+                Kind::End if trailer.token == self.wake_token => match self.is_over() {
+                    true => Heard::End,
+                    false => Heard::Nothing,
+                },
+                Kind::Data if stream.take(Time(0), &trailer, body) => Heard::Body(length),
+                // Who passes it on knows whether it has come before.
+                Kind::End => {
+                    stream.take(Time(0), &trailer, body);
+                    stream.has_ended(Time::NEVER);
+                    Heard::Body(length)
+                }
+                Kind::Data | Kind::Control => Heard::Nothing,
+            };
+        }
         match trailer.kind {
             Kind::End if trailer.token == self.wake_token => {
                 // It stands behind all that came before it, whatever the hour.
@@ -259,9 +293,10 @@ fn read(
     wait: bool,
 ) -> Result<Read, Errno> {
     loop {
-        let refused = reading.is_refused();
-        let waits = Waits::in_call(reading, wait && !refused);
-        let arrival = recv_parts(raw, buffer, behind, wait && !refused, false);
+        let (refused, over) = (reading.is_refused(), reading.is_over());
+        let wait = wait && !refused && !over;
+        let waits = Waits::in_call(reading, wait);
+        let arrival = recv_parts(raw, buffer, behind, wait, false);
         drop(waits);
         match arrival {
             // D's filter admits nothing that is empty: the socket was shut down.
@@ -271,7 +306,7 @@ fn read(
                 Heard::End => return Ok(Read::End),
                 Heard::Nothing => {}
             },
-            Err(Errno::EAGAIN) if reading.ends_now() => return Ok(Read::End),
+            Err(Errno::EAGAIN) if over || reading.ends_now() => return Ok(Read::End),
             Err(Errno::EAGAIN) if refused => return Err(Errno::ECONNREFUSED),
             Err(errno) => return Err(errno),
         }

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use flexcast_engine::{Requester, RequesterEvent, Time};
 use flexcast_udp::filter::{Program, Untrailed};
-use flexcast_udp::{canonical_socket, process, sockopt, Errno, UdpSocket};
-use flexcast_wire::{Channel, NodeId, Nonce, Path, StreamToken, Verdict};
+use flexcast_udp::{canonical_socket, process, send_one, sockopt, Class, Errno, UdpSocket};
+use flexcast_wire::{Channel, NodeId, Nonce, StreamToken, Verdict};
 
 pub(super) use filter::Filtered;
 pub(super) use waking::WAKE_AGAIN;
@@ -37,7 +37,10 @@ use super::inheritance::Inheritance;
 use super::reach::Reach;
 use super::shared::Shared;
 use super::sources::Shown;
+use super::tied::{Asker, Upward};
 use super::tools::Tools;
+use crate::send::Tie;
+
 use super::{
     Asking, ChannelCounts, ChannelReport, PathInUse, ReceiveReport, ReceiveSettings, MAX_CHANNELS,
 };
@@ -168,17 +171,14 @@ impl Receiver {
         if !self.shared.bound.hears(at) {
             return Err(Errno::EAFNOSUPPORT);
         }
-        let known = self
-            .asked
-            .iter()
-            .position(|a| a.requester.channel() == channel);
+        let known = self.asked.iter().position(|a| a.asker.channel() == channel);
         match known {
             Some(known) if self.asked[known].is_wanted() => return Err(Errno::EADDRINUSE),
             Some(known) if self.asked[known].asking.at == at => {
                 let asked = &mut self.asked[known];
                 asked.asking = asking;
                 asked.call = call;
-                asked.requester.stay(now);
+                asked.asker.stay(now);
                 return Ok(self.settle(now, tools));
             }
             // It leaves one node and asks another: of the old leave no more than was
@@ -196,7 +196,7 @@ impl Receiver {
         let settings = self.plan.settings.requester.clone();
         let requester = Requester::new(now, channel, self.plan.nonce, NodeId::NONE, at, settings);
         self.asked.push(Asked {
-            requester,
+            asker: Asker::Own(Box::new(requester)),
             asking,
             inherited,
             origin,
@@ -224,6 +224,73 @@ impl Receiver {
         self.plan.path
     }
 
+    /// Has a relay ask for the channel of an accepted socket by this one.
+    pub(super) fn join_for(
+        &mut self,
+        now: Time,
+        tie: Tie,
+        up: Upward,
+        asking: Asking,
+        tools: &mut Tools,
+    ) -> Result<Filtered, Errno> {
+        let at = canonical_socket(asking.at);
+        let asking = Asking { at, ..asking };
+        if !self.shared.bound.hears(at) {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        if !self.asked.is_empty() {
+            return Err(Errno::EADDRINUSE);
+        }
+        let origin = match self.plan.path {
+            PathInUse::Kernel => None,
+            PathInUse::User => Some(Origin::new(&self.shared.bound, at)?),
+        };
+        self.asked.push(Asked {
+            asker: Asker::tied(tie.clone()),
+            asking,
+            inherited: None,
+            origin,
+            call: None,
+        });
+        // D's filter first: the answers may bring the stream.
+        let filtered = self.settle(now, tools);
+        let settings = &self.plan.settings.requester;
+        let attached = tie.attach(now, self.plan.nonce, at, settings, up);
+        if let Err(errno) = attached {
+            self.asked.clear();
+            self.settle(now, tools);
+            return Err(errno);
+        }
+        Ok(filtered)
+    }
+
+    /// Sends a letter of the relay's.
+    pub(super) fn say(&self, to: SocketAddr, bytes: &[u8]) {
+        if let Err(errno) = send_one(&self.socket, to, None, Class::Control, &[bytes]) {
+            log::debug!("a request: {errno}");
+        }
+    }
+
+    /// The relay has given a channel up: its program reads the end.
+    pub(super) fn part(
+        &mut self,
+        now: Time,
+        channel: &Channel,
+        requester: Option<Box<Requester>>,
+        tools: &mut Tools,
+    ) {
+        let ours = |a: &&mut Asked| a.asker.channel() == *channel;
+        if let Some(asked) = self.asked.iter_mut().find(ours) {
+            asked.asker.part(now, requester);
+        }
+        if let Some(reading) = &self.shared.reading {
+            reading.set_over();
+            self.wake_at = now;
+        }
+        self.poll(now, tools);
+        self.settle(now, tools);
+    }
+
     /// Asks for a channel no longer.
     pub(super) fn leave(
         &mut self,
@@ -231,10 +298,10 @@ impl Receiver {
         channel: &Channel,
         tools: &mut Tools,
     ) -> Result<Filtered, Errno> {
-        let wanted = |a: &&mut Asked| a.is_wanted() && a.requester.channel() == *channel;
+        let wanted = |a: &&mut Asked| a.is_wanted() && a.asker.channel() == *channel;
         let asked = self.asked.iter_mut().find(wanted);
         let asked = asked.ok_or(Errno::EADDRNOTAVAIL)?;
-        asked.requester.leave(now, false);
+        asked.asker.leave(now);
         let filtered = self.settle(now, tools);
         self.poll(now, tools);
         Ok(filtered)
@@ -243,7 +310,7 @@ impl Receiver {
     /// The channels that are asked for.
     pub(super) fn channels(&self) -> Vec<Channel> {
         let wanted = self.asked.iter().filter(|a| a.is_wanted());
-        wanted.map(|a| a.requester.channel()).collect()
+        wanted.map(|a| a.asker.channel()).collect()
     }
 
     pub(super) fn set_only_from(&mut self, only: Option<SocketAddr>) {
@@ -261,7 +328,7 @@ impl Receiver {
     /// All leaves begin; the first of each is sent.
     pub(super) fn leave_all(&mut self, now: Time, tools: &mut Tools) {
         for asked in &mut self.asked {
-            asked.requester.leave(now, false);
+            asked.asker.leave(now);
         }
         self.poll(now, tools);
     }
@@ -281,8 +348,8 @@ impl Receiver {
             }
         }
         self.leave_all(now, tools);
-        let requesters = self.asked.into_iter().map(|a| a.requester);
-        let requesters: Vec<Requester> = requesters.collect();
+        let requesters = self.asked.into_iter().map(|a| a.asker.into_requester());
+        let requesters: Vec<Requester> = requesters.flatten().collect();
         (!requesters.is_empty()).then(|| Farewell::new(self.socket, requesters))
     }
 
@@ -291,26 +358,26 @@ impl Receiver {
         let first = self.next_watch.min(self.retry_filter);
         let first = first.min(self.overlap_until).min(self.next_word());
         let first = first.min(self.wake_at).min(self.wake_again);
-        let requesters = self.asked.iter().map(|a| a.requester.next_time());
+        let requesters = self.asked.iter().map(|a| a.asker.next_time());
         requesters.fold(first, Time::min)
     }
 
     /// Does what is due for the requesters.
     pub(super) fn poll(&mut self, now: Time, tools: &mut Tools) {
         for asked in &mut self.asked {
-            if asked.requester.next_time() > now {
+            if asked.asker.next_time() > now {
                 continue;
             }
             if let Some(reading) = &self.shared.reading {
                 let counts = reading.counts();
-                asked.requester.report(counts.datagrams, Some(counts.lost));
+                asked.asker.report(counts.datagrams, Some(counts.lost));
             } else if let Some(origin) = &asked.origin {
                 let (received, lost) = origin.counts();
-                asked.requester.report(received, Some(lost));
+                asked.asker.report(received, Some(lost));
             }
-            asked.requester.poll(now, &mut tools.outbox);
+            asked.asker.poll(now, &mut tools.outbox);
         }
-        self.asked.retain(|a| !a.requester.is_gone());
+        self.asked.retain(|a| !a.asker.is_gone());
         tools.send_letters(&self.socket);
         self.end_overlap(now, tools);
         self.wake_reader(now);
@@ -344,7 +411,7 @@ impl Receiver {
             while tools.control.receive(&self.socket).is_ok_and(|n| n > 0) {}
         }
         for asked in &mut self.asked {
-            asked.requester.start_over(now);
+            asked.asker.start_over(now);
         }
     }
 
@@ -359,8 +426,8 @@ impl Receiver {
     fn note_events(&mut self, now: Time) -> bool {
         let mut any = false;
         for asked in &mut self.asked {
-            let channel = asked.requester.channel();
-            while let Some(event) = asked.requester.next_event() {
+            let channel = asked.asker.channel();
+            while let Some(event) = asked.asker.next_event() {
                 any = true;
                 match event {
                     RequesterEvent::Verdict(verdict, reason) => {
@@ -409,7 +476,7 @@ impl Receiver {
             let as_from = asked.shown();
             let origin = asked.origin.as_ref().map(|o| o.address);
             let direct = origin.is_none() || self.is_overlapping();
-            let known = asked.requester.app_port() != 0 && asked.is_wanted();
+            let known = asked.asker.app_port() != 0 && asked.is_wanted();
             for from in origin.into_iter().chain(direct.then_some(asked.asking.at)) {
                 match shown.iter_mut().find(|s| s.from == from) {
                     None => shown.push(Shown { from, as_from }),
@@ -425,7 +492,7 @@ impl Receiver {
             }
         }
         self.show_own_words(&mut shown);
-        let waits = |a: &Asked| a.is_wanted() && !a.requester.is_granted();
+        let waits = |a: &Asked| a.is_wanted() && !a.asker.is_granted();
         self.shared.set_unsettled(self.asked.iter().any(waits));
         self.shared
             .set_ambiguous(ambiguous && !self.is_overlapping());
@@ -452,16 +519,13 @@ impl Receiver {
             drops,
             channels: wanted
                 .map(|a| ChannelReport {
-                    channel: a.requester.channel(),
+                    channel: a.asker.channel(),
                     asked: a.asking.at,
-                    verdict: a.requester.verdict(),
-                    parent: a.requester.parent().and_then(|parent| parent.own_address),
-                    nodes: a
-                        .requester
-                        .parent()
-                        .map_or(Path::EMPTY, |parent| parent.path),
-                    token_known: a.requester.token().is_some(),
-                    app_port: a.requester.app_port(),
+                    verdict: a.asker.verdict(),
+                    parent: a.asker.parent().0,
+                    nodes: a.asker.parent().1,
+                    token_known: a.asker.token().is_some(),
+                    app_port: a.asker.app_port(),
                     counts: a.origin.as_ref().map(counts),
                 })
                 .collect(),

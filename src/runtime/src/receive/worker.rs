@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flexcast_engine::Time;
+use flexcast_engine::{Requester, Time};
 use flexcast_udp::filter::Untrailed;
 use flexcast_udp::process::{self, Epoll, Event, Interest};
 use flexcast_udp::selftest::{self, Probe};
@@ -24,9 +24,11 @@ use super::passer::Passer;
 use super::reach::{Reach, Reacher};
 use super::receiver::{Filtered, Plan, Receiver};
 use super::shared::Shared;
+use super::tied::Upward;
 use super::tools::Tools;
 use super::{Asking, PathInUse, ReceiveReport};
 use crate::background::{now, Reply, Work};
+use crate::send::Tie;
 use succession::Standby;
 
 /// The thread runs at least once a second; a longer gap means that it stood still.
@@ -49,6 +51,12 @@ pub(super) enum Command {
         Option<SocketAddr>,
         Reply<Result<Filtered, Errno>>,
     ),
+    /// Have the relay of an accepted socket ask.
+    JoinFor(u64, Tie, Upward, Asking, Reply<Result<Filtered, Errno>>),
+    /// Send a letter of the relay's.
+    Say(u64, SocketAddr, Vec<u8>),
+    /// The relay has given the channel up; its requester, to leave.
+    Part(u64, Channel, Option<Box<Requester>>),
     Leave(u64, Channel, Reply<Result<Filtered, Errno>>),
     Channels(u64, Reply<Vec<Channel>>),
     OnlyFrom(u64, Option<SocketAddr>, Reply<Filtered>),
@@ -213,6 +221,24 @@ impl Work<Command> for Worker {
                     None => Err(Errno::EBADF),
                 };
                 reply.give(joined);
+            }
+            Command::JoinFor(id, tie, up, asking, reply) => {
+                let tools = &mut self.tools;
+                let joined = match self.receivers.get_mut(&id) {
+                    Some(receiver) => receiver.join_for(now, tie, up, asking, tools),
+                    None => Err(Errno::EBADF),
+                };
+                reply.give(joined);
+            }
+            Command::Say(id, to, bytes) => {
+                if let Some(receiver) = self.receivers.get(&id) {
+                    receiver.say(to, &bytes);
+                }
+            }
+            Command::Part(id, channel, requester) => {
+                if let Some(receiver) = self.receivers.get_mut(&id) {
+                    receiver.part(now, &channel, requester, &mut self.tools);
+                }
             }
             Command::Leave(id, channel, reply) => {
                 let tools = &mut self.tools;

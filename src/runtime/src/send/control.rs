@@ -18,7 +18,7 @@ use flexcast_engine::{EntryRecord, Outbox, Route, Time};
 use flexcast_udp::batch::{Class, ReceiveBatch, SendBatch};
 use flexcast_udp::process::{Epoll, Event};
 use flexcast_udp::{Errno, Family, UdpSocket};
-use flexcast_wire::{Channel, ChannelId, Control, Nonce};
+use flexcast_wire::{Channel, ChannelId, Control, Nonce, Trailer};
 
 use super::error::SendError;
 use super::kinship::Kinship;
@@ -37,6 +37,8 @@ const SLOTS: (usize, usize) = (32, 2_048);
 const PACKET: usize = 66_000;
 /// A pause of the loop above this means that the process was stopped.
 pub(super) const PAUSE: Duration = Duration::from_millis(1_000);
+/// After one so long, what is known of other hosts' streams is stale.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -81,6 +83,10 @@ pub(crate) enum Command {
         nonce: Nonce,
         yes: bool,
     },
+    /// Take requests for other hosts, too.
+    Transparent(Reply<Result<(), SendError>>),
+    /// Repeat the end of another host's stream, which was passed on.
+    EndAgain(Channel, Trailer),
     /// Timers changed.
     Look,
     /// End.
@@ -162,8 +168,14 @@ impl Controller {
 
     /// A control datagram came to `asked`:FP, for a channel that is ours or nobody's.
     pub(super) fn take(&mut self, now: Time, from: SocketAddr, asked: IpAddr, bytes: &[u8]) {
+        let control = Control::parse(bytes);
+        if let Ok(control) = &control {
+            if self.take_passing(now, from, asked, control) {
+                return;
+            }
+        }
         let mut state = self.node.lock();
-        match Control::parse(bytes) {
+        match control {
             Ok(control) => {
                 let sender = &mut state.sender;
                 sender.on_control(now, from, asked, &control, &mut self.out);
@@ -185,9 +197,12 @@ impl Controller {
     /// Sends the letters.
     pub(super) fn flush(&mut self) {
         for (letter, bytes) in self.out.iter() {
-            if let Route::Node(asked) = letter.route {
-                let batch = &mut self.letters[index(letter.to.ip())];
-                batch.push(letter.to, Some(asked), Class::Control, bytes);
+            match letter.route {
+                Route::Node(asked) => {
+                    let batch = &mut self.letters[index(letter.to.ip())];
+                    batch.push(letter.to, Some(asked), Class::Control, bytes);
+                }
+                Route::Upstream(channel) => self.say_upward(&channel, letter.to, bytes),
             }
         }
         self.out.clear();
@@ -205,6 +220,9 @@ impl Controller {
     /// Whether the process was stopped since the thread last looked.
     fn was_stopped(&mut self, now: Time) -> bool {
         let pause = now.since(std::mem::replace(&mut self.last, now));
+        if pause >= STANDSTILL {
+            self.wake_passages(now);
+        }
         pause > PAUSE
     }
 }
@@ -249,6 +267,8 @@ impl Work<Command> for Controller {
                 reply.give(());
             }
             Command::Park(delivered) => self.park(now, delivered),
+            Command::Transparent(reply) => self.become_transparent(now, &reply),
+            Command::EndAgain(channel, trailer) => self.end_again(now, channel, &trailer),
             Command::Look => {}
             Command::Quit => self.over = true,
         }
@@ -278,9 +298,11 @@ impl Work<Command> for Controller {
             state.armed = state.sender.next_time();
             next = next.min(state.armed);
         }
+        next = next.min(self.turn_passages(now));
         self.flush();
         self.attend_kin(now);
         self.attend_listens(now);
+        self.attend_passages();
         self.tell_counts();
         {
             let state = self.node.lock();

@@ -34,6 +34,8 @@ pub(super) struct Ears {
     epoll: Rc<Epoll>,
     ears: Vec<Ear>,
     next_token: u64,
+    /// Requests to other hosts are taken, where a rule hands them to us.
+    transparent: bool,
 }
 
 impl Ears {
@@ -41,12 +43,18 @@ impl Ears {
     ///
     /// # Errors
     /// `EADDRINUSE` where somebody has FP who does not share it with us.
-    pub(super) fn open(fp: u16, epoll: Rc<Epoll>, first_token: u64) -> Result<Ears, Errno> {
+    pub(super) fn open(
+        fp: u16,
+        epoll: Rc<Epoll>,
+        first_token: u64,
+        transparent: bool,
+    ) -> Result<Ears, Errno> {
         let mut ears = Ears {
             fp,
             epoll,
             ears: Vec::new(),
             next_token: first_token,
+            transparent,
         };
         let v4 = ears.add(Family::V4.any());
         let v6 = ears.add(Family::V6.any());
@@ -81,6 +89,22 @@ impl Ears {
         }
     }
 
+    /// Takes requests to other hosts from now on.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    pub(super) fn set_transparent(&mut self) -> Result<(), Errno> {
+        let mut ears = self.ears.iter();
+        ears.try_for_each(|ear| ear.socket.set_transparent(true))?;
+        self.transparent = true;
+        Ok(())
+    }
+
+    /// All of them.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.ears.iter().map(|ear| &ear.socket)
+    }
+
     /// The socket whose epoll events carry `token`.
     pub(super) fn get(&self, token: u64) -> Option<&UdpSocket> {
         let ear = self.ears.iter().find(|ear| ear.token == token)?;
@@ -95,6 +119,9 @@ impl Ears {
         socket.set_packet_info(true)?;
         socket.set_receive_buffer(BUFFER)?;
         error_queue::keep_errors(&socket)?;
+        if self.transparent {
+            socket.set_transparent(true)?;
+        }
         socket.bind(SocketAddr::new(address, self.fp))?;
         let token = self.next_token;
         self.next_token += 1;

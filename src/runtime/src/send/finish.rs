@@ -78,6 +78,7 @@ pub(super) fn finish(node: &Node) {
             }
         }
         state.sender.poll(now, &mut statuses);
+        state.drain_passages(now, &mut statuses);
     }
     for (letter, bytes) in statuses.iter() {
         if let Route::Node(asked) = letter.route {

@@ -118,7 +118,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn new(id: ChannelId) -> Line {
+    pub(super) fn new(id: ChannelId) -> Line {
         Line {
             id,
             remote: AtomicBool::new(false),

@@ -52,6 +52,8 @@ pub struct Scope {
     pub id: Option<ChannelId>,
     /// The port that receivers are told its datagrams come from; 0: none.
     pub app_port: u16,
+    /// For channels of other hosts, whose requests pass here, and for no others.
+    pub passing: bool,
 }
 
 /// How many are let in by a socket that listens; none: as many as the process allows.
@@ -77,8 +79,9 @@ pub(super) struct Wanted {
 }
 
 impl Scope {
-    fn covers(&self, channel: &Channel) -> bool {
-        self.id.is_none_or(|id| id == channel.id)
+    fn covers(&self, channel: &Channel, passing: bool) -> bool {
+        passing == self.passing
+            && self.id.is_none_or(|id| id == channel.id)
             && self.sender.is_none_or(|sender| sender == channel.sender)
             && (channel.sender.is_ipv4() || !self.ipv4_only)
     }
@@ -129,7 +132,8 @@ impl Delivered {
 impl Listens {
     /// What others may call; none for an id: all ids.
     pub(super) fn served(&self) -> BTreeSet<Option<ChannelId>> {
-        let listened = self.all.iter().map(|listen| listen.scope.id);
+        let own = self.all.iter().filter(|listen| !listen.scope.passing);
+        let listened = own.map(|listen| listen.scope.id);
         let delivered = self.deliveries.keys().map(|id| Some(*id));
         listened.chain(delivered).collect()
     }
@@ -154,8 +158,9 @@ impl Listens {
     fn guard(&self, channel: &Channel) -> Option<Guard> {
         let kept = self.guards.get(&channel.id).cloned();
         kept.or_else(|| {
-            let specific = self.all.iter().find(|l| l.scope.id == Some(channel.id));
-            let listen = specific.or_else(|| self.all.iter().find(|l| l.scope.id.is_none()));
+            let mut ours = self.all.iter().filter(|l| !l.scope.passing);
+            let specific = ours.clone().find(|l| l.scope.id == Some(channel.id));
+            let listen = specific.or_else(|| ours.find(|l| l.scope.id.is_none()));
             listen.and_then(|listen| listen.guard.clone())
         })
     }
@@ -163,7 +168,7 @@ impl Listens {
     /// What the engine is to know of guards.
     fn guarded(&self) -> HashMap<Option<ChannelId>, bool> {
         let kept = self.guards.keys().map(|id| (Some(*id), true));
-        let all = self.all.iter();
+        let all = self.all.iter().filter(|listen| !listen.scope.passing);
         all.map(|listen| (listen.scope.id, listen.guard.is_some()))
             .chain(kept)
             .collect()
@@ -171,28 +176,44 @@ impl Listens {
 
     /// What the engine is to know of limits.
     fn limits(&self) -> (HashMap<Option<ChannelId>, usize>, Option<u32>) {
-        let rooms = self.all.iter().filter_map(|listen| {
+        let own = self.all.iter().filter(|listen| !listen.scope.passing);
+        let rooms = own.clone().filter_map(|listen| {
             let room = listen.limits.requesters?;
             Some((listen.scope.id, room))
         });
-        let sources = self.all.iter();
-        let sources = sources.filter_map(|listen| listen.limits.entries_per_source);
+        let sources = own.filter_map(|listen| listen.limits.entries_per_source);
         (rooms.collect(), sources.max())
     }
 
-    /// Puts a channel to the listening socket that covers it; whose bell is to ring.
-    fn offer(&mut self, channel: Channel) -> Option<SocketAddr> {
-        if self.opening.contains(&channel.id) {
+    /// Takes the next channel that waits at a socket, of those that still do.
+    pub(super) fn take_waiting(
+        &mut self,
+        key: u64,
+        still: impl Fn(&Channel) -> bool,
+    ) -> Option<Channel> {
+        let listen = self.all.iter_mut().find(|listen| listen.key == key)?;
+        std::iter::from_fn(|| listen.waiting.pop_front()).find(still)
+    }
+
+    /// Puts a channel, of this host or (`passing`) another, to the listening socket that
+    /// covers it; whose bell is to ring.
+    pub(super) fn offer(&mut self, channel: Channel, passing: bool) -> Option<SocketAddr> {
+        if !passing && self.opening.contains(&channel.id) {
             return None;
         }
         let specific = |listen: &&mut Listen| listen.scope.id.is_some();
-        let covering = |listen: &&mut Listen| listen.scope.covers(&channel);
+        let covering = |listen: &&mut Listen| listen.scope.covers(&channel, passing);
         let at = self.all.iter_mut().filter(covering).find(specific);
         let listen = match at {
             Some(listen) => listen,
             None => self.all.iter_mut().find(covering)?,
         };
-        let there = listen.waiting.iter().any(|other| other.id == channel.id);
+        // An id is one for all addresses of this host, but not for all hosts.
+        let same = |other: &Channel| match passing {
+            true => *other == channel,
+            false => other.id == channel.id,
+        };
+        let there = listen.waiting.iter().any(same);
         if there || listen.waiting.len() >= listen.backlog {
             return None;
         }
@@ -203,10 +224,10 @@ impl Listens {
     /// Takes the next channel that waits at a listening socket, with its guard: the
     /// socket may be closed before the channel is open.
     fn take_up(&mut self, key: u64, still: impl Fn(&Channel) -> bool) -> Option<Channel> {
-        let listen = self.all.iter_mut().find(|listen| listen.key == key)?;
-        let channel = std::iter::from_fn(|| listen.waiting.pop_front()).find(still)?;
+        let channel = self.take_waiting(key, still)?;
         self.opening.insert(channel.id);
-        if let Some(guard) = listen.guard.clone() {
+        let listen = self.all.iter().find(|listen| listen.key == key);
+        if let Some(guard) = listen.and_then(|listen| listen.guard.clone()) {
             self.guards.insert(channel.id, guard);
         }
         Some(channel)
@@ -219,6 +240,7 @@ pub struct Listening {
     sending: Arc<Sending>,
     key: u64,
     app_port: u16,
+    passing: bool,
 }
 
 /// An accepted channel and its audience.
@@ -278,6 +300,7 @@ impl Sending {
             sending: self.clone(),
             key,
             app_port: scope.app_port,
+            passing: scope.passing,
         })
     }
 }
@@ -295,6 +318,20 @@ impl Sending {
 }
 
 impl Listening {
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.sending.node
+    }
+
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Whether it is for other hosts' channels: [`Listening::accept_passing`].
+    #[must_use]
+    pub fn is_for_passing(&self) -> bool {
+        self.passing
+    }
+
     /// How many channels may wait from now on.
     pub fn set_backlog(&self, backlog: usize) {
         let mut state = self.sending.node.lock();
@@ -561,9 +598,13 @@ impl Controller {
         let in_use = || Err(SendError::system("listening")(Errno::EADDRINUSE));
         let key = {
             let mut state = self.node.lock();
-            let taken = state.listens.all.iter().any(|l| l.scope.id == scope.id);
+            let same = |l: &Listen| match scope.passing {
+                true => l.scope == scope,
+                false => !l.scope.passing && l.scope.id == scope.id,
+            };
+            let taken = state.listens.all.iter().any(same);
             let open = scope.id.is_some_and(|id| state.sender.is_open(id));
-            if taken || open {
+            if taken || open && !scope.passing {
                 return reply.give(in_use());
             }
             state.listens.next += 1;
@@ -580,6 +621,11 @@ impl Controller {
             key
         };
         self.set_guards(now);
+        if scope.passing {
+            // Nobody else has the port: there is nobody to ask.
+            self.offer_passing();
+            return reply.give(Ok(key));
+        }
         self.asked_to_listen.push((key, reply));
         self.claim_scope(now, key, scope);
     }
@@ -613,7 +659,11 @@ impl Controller {
     pub(super) fn heard_of_scope(&mut self, now: Time, id: Option<ChannelId>, granted: bool) {
         let mut state = self.node.lock();
         let listens = &mut state.listens;
-        let Some(listen) = listens.all.iter().find(|l| l.scope.id == id) else {
+        let Some(listen) = listens
+            .all
+            .iter()
+            .find(|l| !l.scope.passing && l.scope.id == id)
+        else {
             return;
         };
         let key = listen.key;
@@ -647,7 +697,7 @@ impl Controller {
             scope
         };
         self.set_guards(now);
-        match scope.map(|scope| scope.id) {
+        match scope.filter(|scope| !scope.passing).map(|scope| scope.id) {
             Some(Some(id)) => self.listens_no_longer(now, id),
             Some(None) => self.give_up_wildcard(),
             None => {}
@@ -669,7 +719,7 @@ impl Controller {
     pub(super) fn wants_wildcard(&self) -> bool {
         let state = self.node.lock();
         let mut all = state.listens.all.iter();
-        all.any(|listen| listen.scope.id.is_none())
+        all.any(|listen| listen.scope.id.is_none() && !listen.scope.passing)
     }
 
     fn offer(&mut self, channels: &[Channel]) {
@@ -679,7 +729,7 @@ impl Controller {
             if state.sender.is_open(channel.id) || self.rest.has(channel.id) {
                 continue;
             }
-            if let Some(bell) = state.listens.offer(*channel) {
+            if let Some(bell) = state.listens.offer(*channel, false) {
                 // Under the lock: whoever takes the channel takes its bell, too.
                 self.ring(bell, bell::CALL);
             }
@@ -801,6 +851,7 @@ mod tests {
                 ipv4_only: false,
                 id: id.and_then(ChannelId::new),
                 app_port: 0,
+                passing: false,
             },
             limits: Limits::default(),
             backlog,
@@ -820,15 +871,26 @@ mod tests {
             all: vec![listen(1, None, 2), listen(2, Some(7), 1)],
             ..Listens::default()
         };
-        assert_eq!(listens.offer(channel(7)).unwrap().port(), 2);
-        assert_eq!(listens.offer(channel(7)), None, "it waits already");
-        assert_eq!(listens.offer(channel(8)).unwrap().port(), 1);
-        assert_eq!(listens.offer(channel(9)).unwrap().port(), 1);
-        assert_eq!(listens.offer(channel(10)), None, "the backlog is full");
+        assert_eq!(listens.offer(channel(7), false).unwrap().port(), 2);
+        assert_eq!(listens.offer(channel(7), false), None, "it waits already");
+        assert_eq!(listens.offer(channel(8), false).unwrap().port(), 1);
+        assert_eq!(listens.offer(channel(9), false).unwrap().port(), 1);
+        assert_eq!(
+            listens.offer(channel(10), false),
+            None,
+            "the backlog is full"
+        );
         listens.all[0].waiting.clear();
-        assert!(listens.offer(channel(10)).is_some(), "asked for again");
+        assert!(
+            listens.offer(channel(10), false).is_some(),
+            "asked for again"
+        );
         listens.opening.insert(channel(11).id);
-        assert_eq!(listens.offer(channel(11)), None, "it is being opened");
+        assert_eq!(
+            listens.offer(channel(11), false),
+            None,
+            "it is being opened"
+        );
     }
 
     /// A controller that has yet to find the owner of FP.
@@ -873,7 +935,7 @@ mod tests {
         };
         listens.all[0].guard = Some(Guard::new(|_| false));
         for id in [7, 8, 9] {
-            assert!(listens.offer(channel(id)).is_some());
+            assert!(listens.offer(channel(id), false).is_some());
         }
         let taken = listens.take_up(1, |channel| channel.id.get() > 7);
         assert_eq!(taken, Some(channel(8)), "7 went, 9 waits");
@@ -890,10 +952,10 @@ mod tests {
             ..Listens::default()
         };
         listens.all[0].scope.sender = Some("10.0.0.1".parse().unwrap());
-        assert_eq!(listens.offer(channel(7)), None);
+        assert_eq!(listens.offer(channel(7), false), None);
         listens.all[0].scope.sender = None;
         listens.all[0].scope.ipv4_only = true;
-        assert_eq!(listens.offer("[::1]#7".parse().unwrap()), None);
-        assert!(listens.offer(channel(7)).is_some());
+        assert_eq!(listens.offer("[::1]#7".parse().unwrap(), false), None);
+        assert!(listens.offer(channel(7), false).is_some());
     }
 }

@@ -43,6 +43,21 @@ impl Load {
         self.ranges.push(start..self.bytes.len());
     }
 
+    /// Puts one in that has its trailer, given in parts.
+    pub(super) fn push_whole(&mut self, parts: &[&[u8]]) {
+        let start = self.bytes.len();
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.ranges.push(start..self.bytes.len());
+    }
+
+    /// Takes out what is not to be kept.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        let bytes = &self.bytes;
+        self.ranges.retain(|range| keep(&bytes[range.clone()]));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -114,6 +129,18 @@ mod tests {
         assert_eq!(whole[0], [&b"abc"[..], &[1; TRAILER_LEN]].concat());
         assert_eq!(whole[1], [2; TRAILER_LEN]);
         assert!(!load.stamp(|_| None));
+    }
+
+    #[test]
+    fn whole_ones_go_as_they_came_and_those_taken_out_do_not() {
+        let mut load = Load::default();
+        load.push_whole(&[b"a", b"b"]);
+        load.push_whole(&[b"out"]);
+        load.push_whole(&[b"c"]);
+        load.retain(|whole| whole != b"out");
+        let whole: Vec<&[u8]> = load.whole().collect();
+        assert_eq!(whole, [&b"ab"[..], b"c"]);
+        assert_eq!(load.len(), 2);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Controller {
             Message::Wildcard { on } => self.heard_of_scope(now, None, on),
             Message::Request { from, asked, bytes } => self.take(now, from, asked, bytes),
             Message::Records { channel, records } => self.take_over(now, channel, &records),
-            Message::Unreachable { to } => self.node.lock().sender.on_unreachable(now, to),
+            Message::Unreachable { to } => self.on_unreachable(now, to),
             Message::Push { id, body } => self.push(id, body),
             Message::Yield { id } => {
                 let channel = self.ours.get(&id).map(|ours| ours.channel);

@@ -35,6 +35,7 @@ mod ours;
 mod out;
 mod owner;
 mod pace;
+mod passing;
 mod peer;
 mod place;
 mod queue;
@@ -55,6 +56,7 @@ use flexcast_wire::{Channel, ChannelId, NodeId, FLEXCAST_PORT};
 use crate::background::{forget_threads, now, Background};
 use control::{Command, Controller};
 use line::{Line, Patience};
+use listening::Listens;
 use node::Node;
 use voice::Voice;
 
@@ -63,6 +65,7 @@ pub use error::{Holder, SendError};
 pub use line::{LineCounters, Sent};
 pub use listening::{Delivery, Limits, Listening, Scope, MAX_BACKLOG};
 pub use node::Standing;
+pub use passing::{Passing, Tie};
 pub use served::is_served;
 pub use voice::is_internal;
 

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use flexcast_engine::{Entropy, NodeSettings, Sender, Target, Time};
+use flexcast_engine::{Entropy, Fan, NodeSettings, Sender, Target, Time};
 use flexcast_udp::process;
 use flexcast_wire::{ChannelId, Kind, Sequence, Trailer, TRAILER_LEN};
 
 use super::control::Command;
 use super::line::Line;
 use super::listening::Listens;
+use super::passing::Passages;
 use super::voice::FanSockets;
 use crate::background::{lock, lock_within, now, Background};
 
@@ -54,6 +55,8 @@ pub(super) struct State {
     pub(super) elsewhere: HashMap<ChannelId, u64>,
     pub(super) standing: Standing,
     pub(super) listens: Listens,
+    /// Other hosts' channels, once a socket has listened for them.
+    pub(super) passages: Option<Box<Passages>>,
     /// When the background thread looks at its timers next.
     pub(super) armed: Time,
     waiters: usize,
@@ -71,6 +74,8 @@ pub(super) struct Node {
     pub(super) kin: OnceLock<Vec<u8>>,
     /// How many of them have found it.
     pub(super) kinsmen: AtomicUsize,
+    /// Requests for other hosts are taken, and sockets may send as any host.
+    pub(super) transparent: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -85,6 +90,7 @@ impl Node {
             elsewhere: HashMap::new(),
             standing: Standing::Seeking,
             listens: Listens::default(),
+            passages: None,
             armed: Time(0),
             waiters: 0,
             local: (Time(0), Arc::default()),
@@ -96,6 +102,7 @@ impl Node {
             closing: AtomicBool::new(false),
             kin: OnceLock::new(),
             kinsmen: AtomicUsize::new(0),
+            transparent: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -178,13 +185,7 @@ impl State {
         id: ChannelId,
         sequence: Sequence,
     ) -> impl Iterator<Item = Target> + '_ {
-        let fan = self.sender.fan(id).into_iter();
-        fan.flat_map(move |fan| {
-            let moving = fan.moving().iter();
-            let moving = moving.filter(move |(_, window)| window.admits(sequence));
-            let steady = fan.steady().iter().copied();
-            steady.chain(moving.map(|(target, _)| *target))
-        })
+        hearers(self.sender.fan(id), sequence)
     }
 
     /// The addresses of this host, at most a second old.
@@ -196,4 +197,14 @@ impl State {
         }
         self.local.1.clone()
     }
+}
+
+/// Whom of a fan the datagram with this sequence goes to.
+pub(super) fn hearers(fan: Option<&Fan>, sequence: Sequence) -> impl Iterator<Item = Target> + '_ {
+    fan.into_iter().flat_map(move |fan| {
+        let moving = fan.moving().iter();
+        let moving = moving.filter(move |(_, window)| window.admits(sequence));
+        let steady = fan.steady().iter().copied();
+        steady.chain(moving.map(|(target, _)| *target))
+    })
 }

@@ -17,11 +17,12 @@ use std::time::Duration;
 use flexcast_engine::{Target, Time};
 use flexcast_udp::batch::Class;
 use flexcast_udp::Errno;
-use flexcast_wire::{Channel, ChannelId, Sequence, TRAILER_LEN};
+use flexcast_wire::{Channel, ChannelId, Sequence, Trailer, TRAILER_LEN};
 
 use super::control::{index, Controller};
 use super::error::SendError;
 use super::line::{self, Patience};
+use super::node::hearers;
 use crate::background::Reply;
 
 /// Datagrams of other processes that wait for a busy line. Higher: more delay.
@@ -57,10 +58,19 @@ pub(super) struct Ours {
     pub(super) replies: Vec<Reply<Result<(), SendError>>>,
 }
 
+/// Whose stream has come to its end.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// This host's.
+    Ours(ChannelId),
+    /// Another's, passed on.
+    Passing(Channel),
+}
+
 /// An end that is still to be repeated.
 #[derive(Debug)]
 pub(super) struct Ending {
-    id: ChannelId,
+    whose: Whose,
     sequence: Sequence,
     datagram: [u8; TRAILER_LEN],
     pub(super) at: Time,
@@ -180,7 +190,7 @@ impl Controller {
                 let last = self.node.lock().end(now, id);
                 let state = self.node.lock();
                 self.endings.extend(last.map(|trailer| Ending {
-                    id,
+                    whose: Whose::Ours(id),
                     hearers: state.hearers(id, trailer.sequence).collect(),
                     sequence: trailer.sequence,
                     datagram: trailer.bytes(),
@@ -203,6 +213,24 @@ impl Controller {
         }
     }
 
+    /// The end of another host's stream was passed on: it is said twice more.
+    pub(super) fn end_again(&mut self, now: Time, channel: Channel, trailer: &Trailer) {
+        let heard: HashSet<Target> = {
+            let state = self.node.lock();
+            let passages = state.passages.as_ref();
+            let fan = passages.and_then(|passages| passages.relay.fan(&channel));
+            hearers(fan, trailer.sequence).collect()
+        };
+        self.endings.push(Ending {
+            whose: Whose::Passing(channel),
+            hearers: heard,
+            sequence: trailer.sequence,
+            datagram: trailer.bytes(),
+            at: now + END_AGAIN[0],
+            said: 1,
+        });
+    }
+
     /// Says what is due of ends of streams.
     pub(super) fn say_ends(&mut self, now: Time) {
         let state = self.node.lock();
@@ -212,7 +240,14 @@ impl Controller {
                 None => Time::NEVER,
             };
             ending.said += 1;
-            let hearers = state.hearers(ending.id, ending.sequence);
+            let fan = match &ending.whose {
+                Whose::Ours(id) => state.sender.fan(*id),
+                Whose::Passing(channel) => {
+                    let passages = state.passages.as_ref();
+                    passages.and_then(|passages| passages.relay.fan(channel))
+                }
+            };
+            let hearers = hearers(fan, ending.sequence);
             for target in hearers.filter(|target| ending.hearers.contains(target)) {
                 let batch = &mut self.letters[index(target.to.ip())];
                 let source = Some(target.source);

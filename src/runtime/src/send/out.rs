@@ -9,10 +9,12 @@
 //! own; a full send buffer is waited for as long as patience lasts, outside the
 //! node's lock. Is not the order of batches (`line`).
 
+mod passed;
+
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use flexcast_engine::{Target, Time, Window};
+use flexcast_engine::{Fan, Target, Time, Window};
 use flexcast_udp::fan_out::Position;
 use flexcast_udp::process::{self, PollFd};
 use flexcast_udp::{Errno, Family, FanOut};
@@ -82,11 +84,15 @@ impl Out {
         Ok(audience > 0)
     }
 
-    /// Copies the targets, so that nobody waits for this send to end.
-    fn aim(&mut self, line: &Line, state: &mut State, now: Time) {
+    fn forget_targets(&mut self) {
         self.v4.targets.clear();
         self.v6.targets.clear();
         self.moving.clear();
+    }
+
+    /// Copies the targets, so that nobody waits for this send to end.
+    fn aim(&mut self, line: &Line, state: &mut State, now: Time) {
+        self.forget_targets();
         let unlooped = line.unlooped.load(Ordering::Relaxed);
         let local = unlooped.then(|| state.local_addresses(now));
         let left_out = |to: IpAddr| {
@@ -97,6 +103,10 @@ impl Out {
         let Some(fan) = state.sender.fan(line.id) else {
             return;
         };
+        self.aim_at(fan, left_out);
+    }
+
+    fn aim_at(&mut self, fan: &Fan, left_out: impl Fn(IpAddr) -> bool) {
         for target in fan.steady() {
             if !left_out(target.to.ip()) {
                 self.part(target).push(directed(target));

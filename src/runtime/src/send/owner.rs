@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use flexcast_engine::{EntryRecord, Time};
+use flexcast_udp::batch::ReceiveBatch;
 use flexcast_udp::icmp::IcmpKind;
 use flexcast_udp::process::{Epoll, Event, Interest};
 use flexcast_udp::unix::Listener;
@@ -72,6 +73,21 @@ impl Owner {
             lower: false,
             refresh_at: now,
         })
+    }
+
+    /// Requests to other hosts are taken, where a rule hands them to us.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    pub(super) fn set_transparent(&mut self) -> Result<(), Errno> {
+        self.ears.set_transparent()
+    }
+
+    /// Throws away what is queued.
+    pub(super) fn discard_requests(&self, requests: &mut ReceiveBatch) {
+        for socket in self.ears.sockets() {
+            while requests.receive(socket).is_ok_and(|count| count > 0) {}
+        }
     }
 
     /// Sends to the member that has the channel; whether it went.
@@ -197,7 +213,7 @@ impl Controller {
             for member in owner.members.values_mut() {
                 member.peer.offer(&Message::Unreachable { to });
             }
-            self.node.lock().sender.on_unreachable(now, to);
+            self.on_unreachable(now, to);
         }
         let Some(mut requests) = self.requests.take() else {
             return;
@@ -231,7 +247,11 @@ impl Controller {
     ) {
         if let (Place::Owner(owner), Ok(control)) = (&mut self.place, Control::parse(bytes)) {
             let id = control.header.channel.id;
-            if let Some(Who::Member(token)) = owner.registry.taker(id) {
+            let holder = owner.registry.taker(id);
+            if self.take_passing(now, from, asked, &control) {
+                return;
+            }
+            if let (Place::Owner(owner), Some(Who::Member(token))) = (&mut self.place, holder) {
                 if let Some(member) = owner.members.get_mut(&token) {
                     member.peer.offer(&Message::Request { from, asked, bytes });
                 }

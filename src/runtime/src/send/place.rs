@@ -11,6 +11,7 @@
 //! generation, which binds every local address beside ANY; one that wakes stands back.
 //! Is not what owner and member do (`owner`, `member`).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flexcast_engine::Time;
@@ -212,11 +213,12 @@ impl Controller {
             }
             Err(errno) => return self.refuse(now, SendError::system("an abstract name")(errno)),
         };
-        let ears = match Ears::open(fp, self.epoll.clone(), EARS) {
+        let transparent = self.node.transparent.load(Ordering::Relaxed);
+        let ears = match Ears::open(fp, self.epoll.clone(), EARS, transparent) {
             Ok(ears) => ears,
             Err(Errno::EADDRINUSE) => {
-                let holder = stranger.unwrap_or_else(|| holder::of_port(fp));
-                return self.refuse(now, SendError::Held { port: fp, holder });
+                let held = stranger.map(|holder| SendError::Held { port: fp, holder });
+                return self.refuse(now, held.unwrap_or_else(|| held_by_port(fp)));
             }
             Err(errno) => return self.refuse(now, SendError::system("binding FP")(errno)),
         };
@@ -275,6 +277,12 @@ pub(super) fn stranger(fp: u16) -> Option<Holder> {
         let credentials = stream.peer().ok()?;
         (!is_friend(credentials.uid)).then(|| named(credentials))
     })
+}
+
+/// Somebody has the port of requests.
+pub(super) fn held_by_port(fp: u16) -> SendError {
+    let holder = holder::of_port(fp);
+    SendError::Held { port: fp, holder }
 }
 
 fn named(credentials: Credentials) -> Holder {

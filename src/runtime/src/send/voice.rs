@@ -17,7 +17,7 @@
 //! closed. Is not a way to receive.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use flexcast_udp::{process, sockopt, Errno, Family, Fd, UdpSocket};
@@ -131,6 +131,17 @@ impl Voice {
     }
 }
 
+impl Voice {
+    /// Speaks as any host from now on.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    pub(super) fn set_transparent(&self) -> Result<(), Errno> {
+        let mut sockets = self.v4.iter().chain(&self.v6);
+        sockets.try_for_each(|socket| socket.set_transparent(true))
+    }
+}
+
 impl Mouth for Voice {
     fn with<T>(&self, family: Family, use_it: impl FnOnce(&UdpSocket) -> T) -> Option<T> {
         match family {
@@ -179,6 +190,11 @@ impl FanSocket {
         })
     }
 
+    fn set_transparent(&self) -> Result<(), Errno> {
+        let socket = self.socket.as_ref();
+        socket.map_or(Ok(()), |socket| socket.set_transparent(true))
+    }
+
     /// The socket, if the number is still its own.
     fn checked(&self) -> Option<&UdpSocket> {
         let socket = self.socket.as_ref()?;
@@ -203,6 +219,8 @@ impl Drop for FanSocket {
 #[derive(Debug)]
 pub(super) struct FanSockets {
     fp: u16,
+    /// They may send as any host.
+    transparent: AtomicBool,
     v4: Mutex<Option<Arc<FanSocket>>>,
     v6: Mutex<Option<Arc<FanSocket>>>,
 }
@@ -211,9 +229,26 @@ impl FanSockets {
     pub(super) fn new(fp: u16) -> FanSockets {
         FanSockets {
             fp,
+            transparent: AtomicBool::new(false),
             v4: Mutex::new(None),
             v6: Mutex::new(None),
         }
+    }
+
+    /// They send as any host from now on.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    pub(super) fn set_transparent(&self) -> Result<(), Errno> {
+        self.transparent.store(true, Ordering::Relaxed);
+        for family in [Family::V4, Family::V6] {
+            match self.get(family).and_then(|fan| fan.set_transparent()) {
+                // A host without IPv6.
+                Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if family == Family::V6 => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(())
     }
 
     fn place(&self, family: Family) -> &Mutex<Option<Arc<FanSocket>>> {
@@ -230,6 +265,9 @@ impl FanSockets {
         }
         *place = None;
         let fresh = Arc::new(FanSocket::new(family, self.fp)?);
+        if self.transparent.load(Ordering::Relaxed) {
+            fresh.set_transparent()?;
+        }
         *place = Some(fresh.clone());
         Ok(fresh)
     }

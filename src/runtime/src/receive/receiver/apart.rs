@@ -59,7 +59,7 @@ impl Receiver {
         self.overlap_until = now + OVERLAP;
         self.settle(now, tools);
         for asked in self.asked.iter_mut().filter(|a| a.is_wanted()) {
-            asked.requester.start_over(now);
+            asked.asker.start_over(now);
         }
         self.poll(now, tools);
         Ok(())

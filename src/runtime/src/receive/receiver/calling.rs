@@ -39,7 +39,7 @@ impl Receiver {
         }
         for at in 0..self.asked.len() {
             let wanted = self.asked[at].is_wanted();
-            let (to, token) = (self.asked[at].asking.at, self.asked[at].requester.token());
+            let (to, token) = (self.asked[at].asking.at, self.asked[at].asker.token());
             let Some(call) = &mut self.asked[at].call else {
                 continue;
             };

@@ -9,6 +9,7 @@ use flexcast_udp::{canonical_socket, sockopt, Errno, UdpSocket};
 use flexcast_wire::{Kind, MAGIC};
 
 use super::{Receiver, AGAIN, QUEUE, SUSPICION};
+use crate::receive::asked::Asked;
 use crate::receive::identity::Bound;
 use crate::receive::inheritance::{Inheritance, Inherited};
 use crate::receive::reach::Reach;
@@ -198,12 +199,14 @@ impl Receiver {
     }
 
     fn passengers(&self) -> Vec<u32> {
-        let wanted = self.asked.iter().filter(|a| a.is_wanted());
+        // A relay's channel is not asked for by whoever inherits the socket.
+        let own = |a: &&Asked| a.is_wanted() && !a.asker.is_tied();
+        let wanted = self.asked.iter().filter(own);
         let channels = wanted.map(|a| Inherited {
-            channel: a.requester.channel(),
+            channel: a.asker.channel(),
             asking: a.asking.clone(),
             token: a.token().ok().flatten(),
-            app_port: a.requester.app_port(),
+            app_port: a.asker.app_port(),
         });
         Inheritance {
             role: self.role,

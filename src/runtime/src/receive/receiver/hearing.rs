@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use flexcast_engine::{Outbox, Time};
-use flexcast_wire::{Body, Control, Kind, StreamToken, Trailer};
+use flexcast_wire::{Control, Kind, StreamToken, Trailer};
 
 use super::{Receiver, SUSPICION};
 use crate::receive::asked::Asked;
@@ -76,19 +76,11 @@ impl Receiver {
 
     fn take_control(&mut self, now: Time, control: &Control<'_>, out: &mut Outbox) {
         let header = &control.header;
-        let ours = |a: &&mut Asked| a.requester.channel() == header.channel;
+        let ours = |a: &&mut Asked| a.asker.channel() == header.channel;
         let Some(asked) = self.asked.iter_mut().find(ours) else {
             return;
         };
-        match &control.body {
-            Body::Challenge(challenge) => {
-                asked
-                    .requester
-                    .on_challenge(now, header, challenge.cookie, out);
-            }
-            Body::Status(status) => asked.requester.on_status(now, header, status, out),
-            _ => {}
-        }
+        asked.asker.hear(now, control, out);
     }
 
     /// Data on the path through user space: as D's filter would judge it.
