@@ -298,6 +298,7 @@ impl Relay {
                 window: DuplicateWindow::new(),
                 state,
                 since: now,
+                ended: None,
                 empty_until: None,
                 retry: None,
                 lent: None,
@@ -345,7 +346,7 @@ impl Relay {
         let Some(state) = self.channels.get_mut(channel) else {
             return false;
         };
-        if state.requester.token().map(|t| t.0) != Some(trailer.token) {
+        if !state.takes(trailer.token) {
             state.foreign += 1;
             return false;
         }
@@ -356,6 +357,13 @@ impl Relay {
                 false
             }
         }
+    }
+
+    /// Whether datagrams with this token are the channel's stream, as far as is known.
+    #[must_use]
+    pub fn takes(&self, channel: &Channel, token: u64) -> bool {
+        let state = self.channels.get(channel);
+        state.is_some_and(|state| state.takes(token))
     }
 
     /// Who gets a channel's stream.

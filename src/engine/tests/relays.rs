@@ -362,6 +362,48 @@ fn copies_and_strange_tokens_are_not_passed_on() {
 }
 
 #[test]
+fn what_comes_late_of_a_stream_that_has_ended_is_passed_on() {
+    let mut node = relay(NodeSettings::relay());
+    let c = channel("10.0.0.1#5");
+    join(&mut node, START, "10.0.1.1:1", c, 1);
+    let trailer = |token, sequence| flexcast_wire::Trailer {
+        token,
+        sequence: Sequence(sequence),
+        kind: Kind::Data,
+    };
+    answer(&mut node, after(1), c, 1, &granted());
+    assert!(node.on_stream(&c, &trailer(9, 1)));
+    let ended = Status {
+        verdict: Verdict::Ended,
+        token: None,
+        ..granted()
+    };
+    answer(&mut node, after(2), c, 2, &ended);
+    // *ended* went by another socket, and overtook it.
+    assert!(node.on_stream(&c, &trailer(9, 2)));
+    assert!(!node.on_stream(&c, &trailer(9, 2)), "a copy");
+    assert!(
+        !node.on_stream(&c, &trailer(10, 1)),
+        "nobody told that token"
+    );
+    answer(&mut node, after(3), c, 3, &ended);
+    assert!(
+        node.on_stream(&c, &trailer(9, 3)),
+        "however often it is said"
+    );
+    let next = Status {
+        token: Some(StreamToken(10)),
+        ..granted()
+    };
+    answer(&mut node, after(4), c, 4, &next);
+    assert!(
+        !node.on_stream(&c, &trailer(9, 4)),
+        "that stream is over now"
+    );
+    assert!(node.on_stream(&c, &trailer(10, 1)));
+}
+
+#[test]
 fn a_draining_relay_says_so_every_200_ms_and_ends_with_its_last_or_after_10_s() {
     let mut node = relay(NodeSettings::relay());
     let c = channel("10.0.0.1#5");

@@ -1,7 +1,7 @@
 //! One channel of a relay: the audience below, the requester above, and what those below
 //! are told of what was said above.
 
-use flexcast_wire::{Channel, NodeId, Path, Reason, Verdict};
+use flexcast_wire::{Channel, NodeId, Path, Reason, StreamToken, Verdict};
 
 use crate::audience::Audience;
 use crate::{ChannelState, ChannelSummary, DuplicateWindow, Requester, RequesterSettings, Time};
@@ -13,6 +13,9 @@ pub(super) struct RelayChannel {
     pub(super) window: DuplicateWindow,
     pub(super) state: ChannelState,
     pub(super) since: Time,
+    /// The token of a stream that has ended, until the next one's is known: *ended* may
+    /// overtake the stream's last datagrams.
+    pub(super) ended: Option<StreamToken>,
     /// When the empty audience is left upstream.
     pub(super) empty_until: Option<Time>,
     /// A loop was found; ask again then.
@@ -25,6 +28,12 @@ pub(super) struct RelayChannel {
 }
 
 impl RelayChannel {
+    /// Whether datagrams with this token are the stream's.
+    pub(super) fn takes(&self, token: u64) -> bool {
+        let known = self.requester.token().or(self.ended);
+        known.is_some_and(|known| known.0 == token)
+    }
+
     pub(super) fn next_time(&self) -> Time {
         let mut at = self.audience.next_event();
         if self.requester.is_gone() {

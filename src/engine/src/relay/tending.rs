@@ -52,6 +52,10 @@ impl Relay {
             state.window = DuplicateWindow::new();
             state.audience.new_incarnation();
         }
+        state.ended = match next.token {
+            Some(_) => None,
+            None => state.state.token.or(state.ended),
+        };
         state.state = next;
         if told != before {
             state.audience.tell_all(now);

@@ -85,6 +85,8 @@ pub(crate) enum Command {
     },
     /// Take requests for other hosts, too.
     Transparent(Reply<Result<(), SendError>>),
+    /// Tell those below other hosts' channels what is new, before the answer.
+    TellPassing(Reply<()>),
     /// Repeat the end of another host's stream, which was passed on.
     EndAgain(Channel, Trailer),
     /// Timers changed.
@@ -268,6 +270,11 @@ impl Work<Command> for Controller {
             }
             Command::Park(delivered) => self.park(now, delivered),
             Command::Transparent(reply) => self.become_transparent(now, &reply),
+            Command::TellPassing(reply) => {
+                self.turn_passages(now);
+                self.flush();
+                reply.give(());
+            }
             Command::EndAgain(channel, trailer) => self.end_again(now, channel, &trailer),
             Command::Look => {}
             Command::Quit => self.over = true,

@@ -19,8 +19,9 @@ mod attending;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use flexcast_engine::{
     Above, Entropy, NodeSettings, Outbox, Relay, Requester, RequesterSettings, RequesterSummary,
@@ -43,6 +44,10 @@ use crate::receive::Upward;
 
 /// Channels that are remembered for a listener; more are asked for again.
 const NEWS: usize = 1_024;
+/// How long a stream's first datagram waits for those below to be told of it.
+const FIRST: Duration = Duration::from_millis(20);
+/// Milliseconds that a datagram may be ahead of its grant.
+const AHEAD: u32 = 10;
 /// The longest datagrams that IPv4 and IPv6 carry.
 const LONGEST: (usize, usize) = (65_507, 65_527);
 
@@ -63,6 +68,8 @@ struct Passed {
     bell: SocketAddr,
     over: AtomicBool,
     up: OnceLock<Upward>,
+    /// The token that those below were told of; 0: none.
+    told: AtomicU64,
 }
 
 /// An accepted channel of another host.
@@ -181,6 +188,7 @@ impl Listening {
             bell,
             over: AtomicBool::new(false),
             up: OnceLock::new(),
+            told: AtomicU64::new(0),
         });
         passages.delivered.insert(channel, passed.clone());
         Some(Passing {
@@ -272,16 +280,40 @@ impl Passing {
         for parts in batch {
             out.load.push_whole(parts);
         }
-        if !out.is_granted(node, &channel) {
-            // The grant came before its first datagram, and may wait to be heard.
+        for _ in 0..AHEAD {
+            if out.is_granted(node, &channel) {
+                break;
+            }
+            // The grant left before its first datagram: it waits to be heard, or was
+            // overtaken.
             up.catch_up();
+            if !out.is_granted(node, &channel) {
+                process::sleep_us(1_000);
+            }
         }
+        self.tell_first(out);
         let ends = out.admit(node, &channel)?;
         out.deliver(&self.line, node, &node.fan, patience, &mut Sent::default());
         for trailer in ends {
             node.post(Command::EndAgain(channel, trailer));
         }
         Ok(())
+    }
+
+    /// Those below are told of a stream before its first datagram: relays take none
+    /// without its token.
+    fn tell_first(&self, out: &Out) {
+        let Some(token) = out.token() else {
+            return;
+        };
+        let told = &self.passed.told;
+        if told.load(Ordering::Acquire) == token || !out.is_granted(&self.node, &self.channel) {
+            return;
+        }
+        if let Some(background) = self.node.background.get() {
+            let _ = background.ask_within(FIRST, Command::TellPassing);
+        }
+        told.store(token, Ordering::Release);
     }
 
     /// The audience, one by one.

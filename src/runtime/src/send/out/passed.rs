@@ -18,13 +18,19 @@ impl Out {
         whole.filter_map(|bytes| Trailer::split(bytes).ok().map(|(_, trailer)| trailer))
     }
 
+    /// The token of the last one.
+    pub(in crate::send) fn token(&self) -> Option<u64> {
+        self.trailers().last().map(|trailer| trailer.token)
+    }
+
     /// Whether all are of the stream that upstream is known to have granted.
     pub(in crate::send) fn is_granted(&self, node: &Node, channel: &Channel) -> bool {
         let state = node.lock();
         let passages = state.passages.as_ref();
-        let above = passages.and_then(|passages| passages.relay.above(channel));
-        let token = above.and_then(|above| above.token).map(|token| token.0);
-        self.trailers().all(|trailer| Some(trailer.token) == token)
+        passages.is_some_and(|passages| {
+            let mut all = self.trailers();
+            all.all(|trailer| passages.relay.takes(channel, trailer.token))
+        })
     }
 
     /// Takes out what is not to be passed on, and takes targets, in one moment; the ends
