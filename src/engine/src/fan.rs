@@ -67,6 +67,14 @@ impl Fan {
         &self.moving
     }
 
+    /// Who gets the datagram with this sequence.
+    pub fn hearers(&self, sequence: Sequence) -> impl Iterator<Item = Target> + '_ {
+        let moving = self.moving.iter();
+        let moving = moving.filter(move |(_, window)| window.admits(sequence));
+        let steady = self.steady.iter().copied();
+        steady.chain(moving.map(|(target, _)| *target))
+    }
+
     /// How many get anything.
     #[must_use]
     pub fn len(&self) -> usize {

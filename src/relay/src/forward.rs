@@ -5,9 +5,10 @@
 //! order and their bytes; nothing waits for more to come. Is not the choice of
 //! who gets what (`engine::Fan`).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use flexcast_engine::{Relay, Time};
+use flexcast_engine::{Relay, Target, Time};
 use flexcast_udp::ReceiveBatch;
 use flexcast_wire::{Channel, Kind, Sequence, Trailer};
 
@@ -29,7 +30,27 @@ pub(crate) struct Forwarder {
     part: Vec<&'static [u8]>,
     sequences: Vec<Sequence>,
     sizes: Vec<usize>,
-    ends: Vec<(Time, Channel, Sequence, Vec<u8>)>,
+    ends: Vec<Ending>,
+}
+
+/// The end of a stream, which is still to be said again.
+#[derive(Debug)]
+struct Ending {
+    channel: Channel,
+    sequence: Sequence,
+    datagram: Vec<u8>,
+    /// Who heard it first: whoever came since waits for another stream.
+    hearers: HashSet<Target>,
+    begun: Time,
+    /// How many of [`REPEATS`] were said.
+    said: usize,
+}
+
+impl Ending {
+    /// When it is said next; none: it was said often enough.
+    fn at(&self) -> Option<Time> {
+        Some(self.begun + *REPEATS.get(self.said)?)
+    }
 }
 
 impl Forwarder {
@@ -76,10 +97,18 @@ impl Forwarder {
                     node.answer(now, channel, datagram);
                 } else if node.parts().0.on_stream(&channel, &trailer) {
                     if trailer.kind == Kind::End {
-                        let bytes = || datagram.to_vec();
-                        let ends =
-                            REPEATS.map(|after| (now + after, channel, trailer.sequence, bytes()));
-                        self.ends.extend(ends);
+                        let fan = node.parts().0.fan(&channel);
+                        let hearers = fan
+                            .into_iter()
+                            .flat_map(|fan| fan.hearers(trailer.sequence));
+                        self.ends.push(Ending {
+                            channel,
+                            sequence: trailer.sequence,
+                            datagram: datagram.to_vec(),
+                            hearers: hearers.collect(),
+                            begun: now,
+                            said: 0,
+                        });
                     }
                     run.datagrams.push(datagram);
                     run.sequences.push(trailer.sequence);
@@ -94,27 +123,25 @@ impl Forwarder {
 
     /// When [`Forwarder::repeat_ends`] next has something to do.
     pub(crate) fn next_time(&self) -> Time {
-        self.ends
-            .iter()
-            .map(|end| end.0)
-            .min()
-            .unwrap_or(Time::NEVER)
+        let all = self.ends.iter().filter_map(Ending::at);
+        all.min().unwrap_or(Time::NEVER)
     }
 
     /// Says the ends of streams again, as far as it is time.
     pub(crate) fn repeat_ends(&mut self, now: Time, relay: &Relay, downstream: &mut Downstream) {
-        let due = |end: &mut (Time, Channel, Sequence, Vec<u8>)| end.0 <= now;
-        for (_, channel, sequence, datagram) in self.ends.extract_if(.., due) {
-            let Some(fan) = relay.fan(&channel) else {
+        for end in &mut self.ends {
+            if end.at().is_none_or(|at| at > now) {
+                continue;
+            }
+            end.said += 1;
+            let Some(fan) = relay.fan(&end.channel) else {
                 continue;
             };
-            downstream.pass_on(&[&datagram], fan.steady());
-            for (target, window) in fan.moving() {
-                if window.admits(sequence) {
-                    downstream.pass_on(&[&datagram], &[*target]);
-                }
-            }
+            let there = fan.hearers(end.sequence);
+            let still: Vec<Target> = there.filter(|t| end.hearers.contains(t)).collect();
+            downstream.pass_on(&[&end.datagram], &still);
         }
+        self.ends.retain(|end| end.at().is_some());
     }
 }
 

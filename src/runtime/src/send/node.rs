@@ -201,10 +201,5 @@ impl State {
 
 /// Whom of a fan the datagram with this sequence goes to.
 pub(super) fn hearers(fan: Option<&Fan>, sequence: Sequence) -> impl Iterator<Item = Target> + '_ {
-    fan.into_iter().flat_map(move |fan| {
-        let moving = fan.moving().iter();
-        let moving = moving.filter(move |(_, window)| window.admits(sequence));
-        let steady = fan.steady().iter().copied();
-        steady.chain(moving.map(|(target, _)| *target))
-    })
+    fan.into_iter().flat_map(move |fan| fan.hearers(sequence))
 }
