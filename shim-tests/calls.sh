@@ -60,10 +60,17 @@ await "the traced client ends" 10 ended b3
 own=$(grep -l 'write(2, "10.98.0.1 5000: ' trace-b3.*)
 grep -hE '^(recv|recvfrom|recvmsg|read)\(.* 65536, ' "$own" | grep -vE ' = -1 (EAGAIN|EINTR)' >took
 sizes=$(sed 's/.* = \([0-9]*\) <.*/\1/' took | sort -n | uniq -c | xargs)
-# A program that strace slows down may miss the stream's first datagrams; it has the rest.
-check "receive calls by length, the payloads' own and 0 at the end: $sizes" \
-    eval '[[ $sizes =~ ^"1 0 1 600 "(5[89][0-9])" 1316"$ ]]'
-check "it has the end of the file" cmp <(tail -c "$(stat -c %s b3.o)" f) b3.o
+# The whole file is what is expected. A known defect, whose cause is not found: a caller that
+# strace slows down may miss the stream's first datagrams. It is told, as a skipped topic.
+defect=
+if ! cmp -s f b3.o && [[ $sizes =~ ^"1 0 1 600 "(5[89][0-9])" 1316"$ ]] &&
+    cmp -s <(tail -c "$(stat -c %s b3.o)" f) b3.o; then
+    defect="a traced caller missed the first $((599 - BASH_REMATCH[1])) of 600 datagrams: a known defect"
+else
+    check "it has the file" cmp f b3.o
+    check "599 receive calls of 1316 bytes, one of 600 and one of 0 at the end, and no other: $sizes" \
+        [ "$sizes" = "1 0 1 600 599 1316" ]
+fi
 check "no other thread received 1316 or 1332 bytes" \
     eval '! grep -lE "^(recv|read).* = (1316|1332) <" trace-b3.* | grep -vxF "$own"'
 
@@ -77,4 +84,8 @@ check "b1's link goes on" eval 'sleep 0.1; streaming b1'
 stop b1
 await "every link is silent when the last one hangs up" 1.25 eval 'silent r1 && silent b1'
 check "it ends with status 0: $(cat b1.log)" reap b1
+if [ "$failures" -eq 0 ] && [ -n "$defect" ]; then
+    echo "$defect"
+    exit 77
+fi
 conclude
